@@ -1,0 +1,165 @@
+/**
+ * Everything that can go wrong outside this process: one row each. The key is the stable code that
+ * users see; `exit` the class that decides the exit status; `advice` one sentence saying what to do.
+ * Rows may be added; a code is never reused for something else.
+ */
+export const FAULTS = {
+  // Command line and configuration
+  TRIVET_E_USAGE: { exit: "usage", advice: "Run the command with --help." },
+  TRIVET_E_CONFIG: { exit: "usage", advice: "Correct the file at the place named." },
+  TRIVET_E_GENERATION_ZERO: {
+    exit: "usage",
+    advice: "Leave --gen out, or give a number of at least 1.",
+  },
+  TRIVET_E_NOT_YET: { exit: "usage", advice: "This version does not offer it." },
+
+  // The machine
+  TRIVET_E_ADDRESS_IN_USE: {
+    exit: "environment",
+    advice: "Stop the program that listens there, or choose another address.",
+  },
+  TRIVET_E_LISTEN: {
+    exit: "environment",
+    advice: "Check the address, the path and the permissions.",
+  },
+  TRIVET_E_PERMISSION: {
+    exit: "environment",
+    advice: "Run as a user who may do this, or change the owner.",
+  },
+  TRIVET_E_NO_SPACE: { exit: "environment", advice: "Make room on the file system." },
+  TRIVET_E_FILE: { exit: "environment", advice: "Check the path and the disk." },
+  TRIVET_E_MEMORY: {
+    exit: "environment",
+    advice: "Give the process more memory, or a smaller arena.",
+  },
+  TRIVET_E_NATIVE: {
+    exit: "environment",
+    advice: "Run npm start once: it builds the native part.",
+  },
+
+  // Region directories
+  TRIVET_E_REGION_MISSING: { exit: "data", advice: "Check the path, or create the region first." },
+  TRIVET_E_REGION_EXISTS: {
+    exit: "data",
+    advice: "Choose an empty directory; nothing was changed.",
+  },
+  TRIVET_E_REGION_CONFIG: { exit: "data", advice: "Restore region.json from another copy." },
+  TRIVET_E_REGION_GEOMETRY: {
+    exit: "data",
+    advice: "Choose a block size of 512 to 32768 (a power of two) and extents of at most 512 MiB.",
+  },
+  TRIVET_E_REGION_RESIZE: {
+    exit: "data",
+    advice: "Create a new region of the size wanted and copy the data over.",
+  },
+  TRIVET_E_REGION_LOCKED: { exit: "data", advice: "Stop the process that has the region open." },
+  TRIVET_E_REGION_SQLITE: {
+    exit: "data",
+    advice: "Open the region once with the original crucible-downstairs, which converts it.",
+  },
+  TRIVET_E_EXTENT_MISSING: {
+    exit: "data",
+    advice: "Replace this region; the other replicas hold the data.",
+  },
+  TRIVET_E_EXTENT_SIZE: {
+    exit: "data",
+    advice: "Replace this region; the other replicas hold the data.",
+  },
+  TRIVET_E_EXTENT_METADATA: {
+    exit: "data",
+    advice: "Replace this region; the other replicas hold the data.",
+  },
+  TRIVET_E_EXTENT_CONTEXT: {
+    exit: "data",
+    advice: "Replace this region; the other replicas hold the data.",
+  },
+  TRIVET_E_REGION_VERIFY: {
+    exit: "data",
+    advice: "Replace this region; the other replicas hold the data.",
+  },
+  TRIVET_E_READ_ONLY: { exit: "data", advice: "Open it read-write." },
+  TRIVET_E_IO: { exit: "io", advice: "Look at the kernel log: a disk may be failing." },
+
+  // Peers
+  TRIVET_E_DIAL: { exit: "peer", advice: "Check that the other side runs and can be reached." },
+  TRIVET_E_CONNECTION: { exit: "peer", advice: "Check the network and the other side's log." },
+  TRIVET_E_TIMEOUT: { exit: "peer", advice: "Check the network and the other side's log." },
+  TRIVET_E_FRAME: {
+    exit: "peer",
+    advice: "The other side does not speak Crucible message version 13.",
+  },
+  TRIVET_E_PROTOCOL: { exit: "peer", advice: "Check that both sides run released versions." },
+  TRIVET_E_VERSION: { exit: "peer", advice: "Run a peer that speaks Crucible message version 13." },
+  TRIVET_E_ENCRYPTED_MISMATCH: {
+    exit: "peer",
+    advice: "Give the key exactly when the regions were created encrypted.",
+  },
+  TRIVET_E_READ_ONLY_MISMATCH: {
+    exit: "peer",
+    advice: "Serve read-only exactly when the downstairs runs in read-only mode.",
+  },
+  TRIVET_E_GEOMETRY_MISMATCH: {
+    exit: "peer",
+    advice: "Name three regions of one block size, extent size and extent count.",
+  },
+  TRIVET_E_SAME_REGION: { exit: "peer", advice: "Name three different regions." },
+  TRIVET_E_REGION_CHANGED: {
+    exit: "peer",
+    advice: "Another region answers at this address: put the right one back.",
+  },
+  TRIVET_E_GENERATION_TOO_LOW: {
+    exit: "peer",
+    advice: "Leave --gen out, or give a number above the one found.",
+  },
+  TRIVET_E_SUPERSEDED: {
+    exit: "superseded",
+    advice: "Another host has taken the volume over; start here again only to take it back.",
+  },
+  TRIVET_E_RECONCILE: {
+    exit: "peer",
+    advice: "It is tried again; see the log of the replica named.",
+  },
+  TRIVET_E_REPAIR: { exit: "peer", advice: "It is tried again; see the log of the replica named." },
+
+  // NBD clients
+  TRIVET_E_NBD_PROTOCOL: { exit: "peer", advice: "Use a client that speaks fixed newstyle NBD." },
+  TRIVET_E_NBD_TIMEOUT: { exit: "peer", advice: "The client did not finish its handshake." },
+} as const satisfies Record<string, { exit: ExitClass; advice: string }>;
+
+export type FaultCode = keyof typeof FAULTS;
+
+/** Exit statuses by class; systemd does not restart after `superseded` and `usage`. */
+export const EXIT_STATUS = {
+  usage: 2,
+  data: 3,
+  environment: 4,
+  peer: 5,
+  io: 6,
+  superseded: 10,
+} as const;
+export type ExitClass = keyof typeof EXIT_STATUS;
+/** An error of ours that no row names. */
+export const EXIT_BUG = 70;
+
+export class Fault extends Error {
+  override readonly name = "Fault";
+  readonly code: FaultCode;
+  /** Negative errno of the system call behind it; 0 when there was none. */
+  readonly errno: number;
+
+  /** `detail` says what, where, and what was expected, without a final full stop. */
+  constructor(code: FaultCode, detail: string, options?: ErrorOptions & { errno?: number }) {
+    super(detail, options);
+    this.code = code;
+    this.errno = options?.errno ?? 0;
+  }
+
+  get exitStatus(): number {
+    return EXIT_STATUS[FAULTS[this.code].exit];
+  }
+
+  /** The one line that users see. */
+  get line(): string {
+    return `${this.code}: ${this.message}. ${FAULTS[this.code].advice}`;
+  }
+}

@@ -1,0 +1,52 @@
+import { invariant } from "./invariant.js";
+
+// Every limit of the program, with its reason. Nothing outside this file invents a bound.
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+
+/** Crucible's largest frame, length field included (protocol, MAX_FRM_LEN). */
+export const FRAME_BYTES_MAX = 100 * MIB;
+/** Length and tag: the smallest legal Crucible frame. */
+export const FRAME_BYTES_MIN = 8;
+/** Largest piece of data in one device request, and so in one Crucible job; the original cuts at the same size. */
+export const PIECE_BYTES_MAX = MIB;
+/** Receive buffer of a stream; a message that is parsed in place must fit. Larger means more copying of payload. */
+export const INBOX_BYTES = 64 * KIB;
+/** Largest single piece of memory that `Stream.compose` hands out. */
+export const COMPOSE_BYTES_MAX = 16 * KIB;
+/** A peer that leaves this much unread is no longer listened to until it has read. */
+export const BACKLOG_BYTES_MAX = MIB;
+
+/** Crucible's block sizes: 512 B to 32 KiB, powers of two. */
+export const BLOCK_SHIFT_MIN = 9;
+export const BLOCK_SHIFT_MAX = 15;
+/** Data part of one extent file (reference implementation's own limit). */
+export const EXTENT_BYTES_MAX = 512 * MIB;
+
+/** NBD: strings are at most this long (nbd protocol, "Values"). */
+export const NBD_STRING_BYTES_MAX = 4096;
+/** Option data beyond this is an attack or a bug; the largest honest one is a list of metadata contexts. */
+export const NBD_OPTION_BYTES_MAX = 64 * KIB;
+/** Largest READ or WRITE we advertise and serve. */
+export const NBD_PAYLOAD_BYTES_MAX = 64 * MIB;
+export const NBD_HANDSHAKE_MS_MAX = 20_000;
+export const NBD_CONNECTIONS_MAX = 256;
+/** The kernel keeps 128 requests in flight on a connection; others a few hundred. */
+export const NBD_REQUESTS_PER_CONNECTION_MAX = 1024;
+
+/** Protocol constants of the original upstairs, all configurable. */
+export const PING_INTERVAL_MS = 5_000;
+export const SILENCE_MS_MAX = 45_000;
+export const REDIAL_MS = 10_000;
+export const DIAL_TIMEOUT_MS = 10_000;
+export const AUTO_FLUSH_MS = 500;
+/** An offline replica with more than this outstanding comes back by repair, not by replay. */
+export const OFFLINE_JOBS_MAX = 1000;
+export const OFFLINE_BYTES_MAX = 50 * MIB;
+
+invariant(INBOX_BYTES >= COMPOSE_BYTES_MAX, "a composed message fits into an inbox");
+invariant(
+  FRAME_BYTES_MAX >= 2 * PIECE_BYTES_MAX,
+  "a full piece with its contexts fits into a frame",
+);

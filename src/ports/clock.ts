@@ -1,0 +1,10 @@
+import type { Cancel } from "./stream.js";
+
+/** The only source of time. */
+export interface Clock {
+  /** Monotonic milliseconds, fractions allowed; origin arbitrary. */
+  nowMs(): number;
+  /** Seconds since 1970 by the wall clock: for generations only. */
+  wallSeconds(): number;
+  after(delayMs: number, run: () => void): Cancel;
+}

@@ -1,0 +1,254 @@
+import { Fault } from "../../src/base/fault.js";
+import { invariant } from "../../src/base/invariant.js";
+import { BACKLOG_BYTES_MAX, COMPOSE_BYTES_MAX, INBOX_BYTES } from "../../src/base/limits.js";
+import type { Arena } from "../../src/ports/arena.js";
+import type { Stream, StreamHandler } from "../../src/ports/stream.js";
+import type { World } from "./world.js";
+
+/** How bytes travel: latency, and how many at a time (1: every boundary is hit). */
+export interface LinkOptions {
+  readonly latencyMs?: number;
+  readonly segmentBytes?: number;
+}
+
+/** Two streams joined by a simulated wire. Each side may live in an arena of its own. */
+export function link(
+  world: World,
+  left: Arena,
+  right: Arena,
+  options: LinkOptions = {},
+): [FakeStream, FakeStream] {
+  const a = new FakeStream(world, left, "left", options);
+  const b = new FakeStream(world, right, "right", options);
+  a.join(b);
+  b.join(a);
+  return [a, b];
+}
+
+type Item = { at: number; length: number; tag: number; own: boolean };
+
+/** The Stream contract over memory: what the host does with sockets, without any. */
+export class FakeStream implements Stream {
+  readonly peer: string;
+  readonly local: string;
+  readonly #world: World;
+  readonly #arena: Arena;
+  readonly #latencyMs: number;
+  readonly #segmentBytes: number;
+  readonly #inbox: number;
+  #other: FakeStream | undefined;
+  #handler: StreamHandler | undefined;
+  #held = 0;
+  #arriving: Buffer[] = [];
+  #direct: { at: number; left: number } | undefined;
+  #paused = false;
+  #pumping = false;
+  #pumpPosted = false;
+  #queue: Item[] = [];
+  #queued = 0;
+  #overfull = false;
+  #sendPosted = false;
+  #ending = false;
+  #peerEnded = false;
+  #state: "open" | "closed" = "open";
+
+  constructor(world: World, arena: Arena, name: string, options: LinkOptions) {
+    this.#world = world;
+    this.#arena = arena;
+    this.peer = `sim:${name}`;
+    this.local = `sim:${name}`;
+    this.#latencyMs = options.latencyMs ?? 0;
+    this.#segmentBytes = options.segmentBytes ?? Number.POSITIVE_INFINITY;
+    this.#inbox = arena.alloc(INBOX_BYTES);
+    invariant(this.#inbox >= 0, "the fake arena has room for an inbox");
+  }
+
+  join(other: FakeStream): void {
+    this.#other = other;
+  }
+  get queuedBytes(): number {
+    return this.#queued;
+  }
+  start(handler: StreamHandler): void {
+    invariant(this.#handler === undefined, "a stream is started once");
+    this.#handler = handler;
+    this.#wake();
+  }
+
+  compose(length: number): number {
+    invariant(length > 0 && length <= COMPOSE_BYTES_MAX, "a composed message is small");
+    const at = this.#arena.alloc(length);
+    invariant(at >= 0, "the fake arena has room to compose");
+    this.#push({ at, length, tag: -1, own: true });
+    return at;
+  }
+  attach(at: number, length: number, tag: number): void {
+    this.#push({ at, length, tag, own: false });
+  }
+  receiveInto(at: number, length: number): void {
+    invariant(this.#direct === undefined, "one receiveInto at a time");
+    invariant(length > 0, "receiveInto has a length");
+    this.#direct = { at, left: length };
+    this.#wake();
+  }
+  pause(): void {
+    this.#paused = true;
+  }
+  resume(): void {
+    this.#paused = false;
+    this.#wake();
+  }
+  end(): void {
+    this.#ending = true;
+    this.#postSend();
+  }
+  destroy(): void {
+    this.#close(null);
+    this.#other?.cut();
+  }
+  /** What a broken network does to both ends. */
+  cut(fault = new Fault("TRIVET_E_CONNECTION", "connection reset (simulated)")): void {
+    this.#world.post(() => this.#close(fault));
+  }
+
+  #push(item: Item): void {
+    if (this.#state === "closed") {
+      this.#world.post(() => this.#release(item));
+      return;
+    }
+    this.#queue.push(item);
+    this.#queued += item.length;
+    if (this.#queued > BACKLOG_BYTES_MAX) this.#overfull = true;
+    this.#postSend();
+  }
+  #postSend(): void {
+    if (this.#sendPosted) return;
+    this.#sendPosted = true;
+    this.#world.post(() => {
+      this.#sendPosted = false;
+      this.#send();
+    });
+  }
+  #send(): void {
+    if (this.#state === "closed") return;
+    const queue = this.#queue;
+    this.#queue = [];
+    for (const item of queue) {
+      const copy = Buffer.from(this.#arena.bytes.subarray(item.at, item.at + item.length));
+      this.#queued -= item.length;
+      const other = this.#other;
+      for (let from = 0; from < copy.length; from += this.#segmentBytes) {
+        const piece = copy.subarray(from, Math.min(copy.length, from + this.#segmentBytes));
+        this.#world.after(this.#latencyMs, () => other?.arrive(piece));
+      }
+      this.#release(item);
+      if (this.#state !== "open") break;
+    }
+    if (this.#overfull && this.#queued <= BACKLOG_BYTES_MAX / 2) {
+      this.#overfull = false;
+      this.#handler?.drained();
+    }
+    if (this.#ending && this.#queue.length === 0) {
+      const other = this.#other;
+      this.#world.after(this.#latencyMs, () => other?.arriveEnd());
+      this.#close(null);
+    }
+  }
+  #release(item: Item): void {
+    if (item.own) this.#arena.free(item.at);
+    else if (item.tag >= 0) this.#handler?.sent(item.tag);
+  }
+
+  /** Called by the other end. */
+  arrive(piece: Buffer): void {
+    if (this.#state === "closed") return;
+    this.#arriving.push(piece);
+    this.#pump();
+  }
+  arriveEnd(): void {
+    this.#peerEnded = true;
+    this.#pump();
+  }
+  #wake(): void {
+    if (this.#pumpPosted) return;
+    this.#pumpPosted = true;
+    this.#world.post(() => {
+      this.#pumpPosted = false;
+      this.#pump();
+    });
+  }
+
+  #pump(): void {
+    const handler = this.#handler;
+    if (handler === undefined || this.#pumping) return;
+    this.#pumping = true;
+    const { bytes } = this.#arena;
+    while (this.#state === "open" && !this.#ending) {
+      if (this.#direct !== undefined) {
+        const direct = this.#direct;
+        const piece = this.#take(direct.left);
+        if (piece.length === 0) break;
+        piece.copy(bytes, direct.at);
+        direct.at += piece.length;
+        direct.left -= piece.length;
+        if (direct.left === 0) {
+          this.#direct = undefined;
+          handler.filled();
+        }
+        continue;
+      }
+      if (this.#paused) break;
+      const fresh = this.#takeArriving(INBOX_BYTES - this.#held);
+      fresh.copy(bytes, this.#inbox + this.#held);
+      this.#held += fresh.length;
+      if (this.#held === 0) break;
+      const before = this.#held;
+      const used = handler.received(this.#inbox, this.#inbox + this.#held);
+      invariant(used >= 0 && used <= before, "a handler consumes what it was given");
+      if ((this.#state as string) === "closed") break;
+      bytes.copyWithin(this.#inbox, this.#inbox + used, this.#inbox + this.#held);
+      this.#held -= used;
+      if (used === 0 && this.#direct === undefined && !this.#paused) {
+        invariant(this.#held < INBOX_BYTES, "a full inbox is consumed from");
+        if (this.#arriving.length === 0) break;
+      }
+    }
+    this.#pumping = false;
+    if (this.#peerEnded && this.#arriving.length === 0 && !this.#paused) this.#close(null);
+  }
+  /** Bytes for a direct range: first those already in the inbox. */
+  #take(most: number): Buffer {
+    if (this.#held > 0) {
+      const { bytes } = this.#arena;
+      const count = Math.min(most, this.#held);
+      const piece = Buffer.from(bytes.subarray(this.#inbox, this.#inbox + count));
+      bytes.copyWithin(this.#inbox, this.#inbox + count, this.#inbox + this.#held);
+      this.#held -= count;
+      return piece;
+    }
+    return this.#takeArriving(most);
+  }
+  #takeArriving(most: number): Buffer {
+    const first = this.#arriving[0];
+    if (first === undefined || most === 0) return Buffer.alloc(0);
+    if (first.length <= most) {
+      this.#arriving.shift();
+      return first;
+    }
+    this.#arriving[0] = first.subarray(most);
+    return first.subarray(0, most);
+  }
+
+  #close(fault: Fault | null): void {
+    if (this.#state === "closed") return;
+    this.#state = "closed";
+    this.#direct = undefined;
+    this.#arriving = [];
+    for (const item of this.#queue.splice(0)) this.#release(item);
+    this.#queued = 0;
+    this.#world.post(() => {
+      this.#arena.free(this.#inbox);
+      this.#handler?.closed(fault);
+    });
+  }
+}
