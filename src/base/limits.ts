@@ -9,6 +9,10 @@ const MIB = 1024 * KIB;
 export const FRAME_BYTES_MAX = 100 * MIB;
 /** Length and tag: the smallest legal Crucible frame. */
 export const FRAME_BYTES_MIN = 8;
+/** Message versions that a peer may list besides its own; the protocol has had 13. */
+export const ALTERNATE_VERSIONS_MAX = 1024;
+/** Destinations of one extent repair; client ids are 0 to 2, and naming one twice does no harm. */
+export const REPAIR_DESTINATIONS_MAX = 16;
 /** Largest piece of data in one device request, and so in one Crucible job; the original cuts at the same size. */
 export const PIECE_BYTES_MAX = MIB;
 /** Receive buffer of a stream; a message that is parsed in place must fit. Larger means more copying of payload. */
