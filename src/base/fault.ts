@@ -124,6 +124,10 @@ export const FAULTS = {
   // NBD clients
   TRIVET_E_NBD_PROTOCOL: { exit: "peer", advice: "Use a client that speaks fixed newstyle NBD." },
   TRIVET_E_NBD_TIMEOUT: { exit: "peer", advice: "The client did not finish its handshake." },
+  TRIVET_E_NBD_STALLED: {
+    exit: "peer",
+    advice: "The client stopped reading its answers; look whether it still runs.",
+  },
 } as const satisfies Record<string, { exit: ExitClass; advice: string }>;
 
 export type FaultCode = keyof typeof FAULTS;

@@ -38,6 +38,18 @@ export const NBD_HANDSHAKE_MS_MAX = 20_000;
 export const NBD_CONNECTIONS_MAX = 256;
 /** The kernel keeps 128 requests in flight on a connection; others a few hundred. */
 export const NBD_REQUESTS_PER_CONNECTION_MAX = 1024;
+/** Sockets still in their handshake: beyond it the oldest one makes room, so that a port scanner locks nobody out. */
+export const NBD_HANDSHAKES_MAX = 64;
+/** A refused WRITE of up to this much is read and dropped; a longer one costs the connection (nbd protocol: "need not drain"). */
+export const NBD_REFUSED_BYTES_MAX = 32 * MIB;
+/** Bytes of all READs that are under way or not sent yet, unless the arena asks for less. */
+export const NBD_READ_BYTES_MAX = 256 * MIB;
+/** A client that takes nothing for this long, while others wait for the memory it keeps, is cut off. */
+export const NBD_STALL_MS_MAX = 30_000;
+/** An orderly stop waits this long for clients to take their answers. */
+export const NBD_STOP_MS_MAX = 10_000;
+/** While stopping, a client in its handshake may still ask this long, and is told ERR_SHUTDOWN. */
+export const NBD_STOP_HANDSHAKE_MS = 500;
 
 /** Protocol constants of the original upstairs, all configurable. */
 export const PING_INTERVAL_MS = 5_000;
@@ -50,6 +62,11 @@ export const OFFLINE_JOBS_MAX = 1000;
 export const OFFLINE_BYTES_MAX = 50 * MIB;
 
 invariant(INBOX_BYTES >= COMPOSE_BYTES_MAX, "a composed message fits into an inbox");
+invariant(INBOX_BYTES >= NBD_OPTION_BYTES_MAX, "an option's data fits into an inbox");
+invariant(
+  COMPOSE_BYTES_MAX >= 2 * NBD_STRING_BYTES_MAX + 64,
+  "a name with its description fits into one composed message",
+);
 invariant(
   FRAME_BYTES_MAX >= 2 * PIECE_BYTES_MAX,
   "a full piece with its contexts fits into a frame",

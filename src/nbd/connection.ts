@@ -1,0 +1,177 @@
+import { Fault } from "../base/fault.js";
+import { BACKLOG_BYTES_MAX, NBD_HANDSHAKE_MS_MAX } from "../base/limits.js";
+import type { Arena } from "../ports/arena.js";
+import type { Clock } from "../ports/clock.js";
+import type { Notes } from "../ports/notes.js";
+import type { Cancel, Stream, StreamHandler } from "../ports/stream.js";
+import { Handshake, type HandshakeSetting } from "./handshake.js";
+import { Count } from "./statistics.js";
+import { Transmission, type TransmissionOwner, type TransmissionSetting } from "./transmission.js";
+
+// One client's connection: the stream's handler. It owns the order of the phases and the end.
+//
+//   handshake ──► transmission ──► closed ──► retired
+//        └──────────────────────────┘
+//
+// Bytes left over when a phase changes belong to the next one and are looked at in the same turn.
+
+export interface ConnectionPorts {
+  readonly arena: Arena;
+  readonly clock: Clock;
+  readonly notes: Notes;
+}
+
+export interface ConnectionSetting extends HandshakeSetting, TransmissionSetting {}
+
+export class Connection implements StreamHandler, TransmissionOwner {
+  readonly #ports: ConnectionPorts;
+  readonly #stream: Stream;
+  readonly #setting: ConnectionSetting;
+  readonly #whenRetired: (connection: Connection) => void;
+  readonly #handshake: Handshake;
+  #deadline: Cancel | undefined;
+  #transmission: Transmission | undefined;
+  #exportName = "";
+  #paused = false;
+  #failed = false;
+
+  constructor(
+    ports: ConnectionPorts,
+    stream: Stream,
+    setting: ConnectionSetting,
+    whenRetired: (connection: Connection) => void,
+  ) {
+    this.#ports = ports;
+    this.#stream = stream;
+    this.#setting = setting;
+    this.#whenRetired = whenRetired;
+    this.#handshake = new Handshake(ports.arena, stream, setting);
+  }
+
+  get isNegotiating(): boolean {
+    return this.#transmission === undefined;
+  }
+  get peer(): string {
+    return this.#stream.peer;
+  }
+  get exportName(): string {
+    return this.#exportName;
+  }
+  get requestsInFlight(): number {
+    return this.#transmission?.requestsInFlight ?? 0;
+  }
+
+  start(): void {
+    this.#deadline = this.#ports.clock.after(NBD_HANDSHAKE_MS_MAX, () =>
+      this.fail(
+        new Fault(
+          "TRIVET_E_NBD_TIMEOUT",
+          `${this.#stream.peer} was still in its handshake after ${NBD_HANDSHAKE_MS_MAX / 1000} s`,
+        ),
+      ),
+    );
+    this.#stream.start(this);
+    this.#handshake.greet();
+  }
+
+  received(at: number, end: number): number {
+    if (this.#transmission !== undefined) return this.#transmission.received(at, end);
+    return this.#negotiate(at, end);
+  }
+  filled(): void {
+    this.#transmission?.filled();
+  }
+  sent(tag: number): void {
+    this.#transmission?.sent(tag);
+  }
+  drained(): void {
+    if (this.#paused) {
+      this.#paused = false;
+      this.#stream.resume();
+    }
+    this.#transmission?.drained();
+  }
+  closed(fault: Fault | null): void {
+    this.#deadline?.cancel();
+    const fields = { peer: this.#stream.peer, export: this.#exportName };
+    if (this.#transmission === undefined) {
+      this.retired();
+      return;
+    }
+    if (fault !== null && !this.#failed)
+      this.#ports.notes("info", "nbd.lost", `${this.#stream.peer}: ${fault.message}`, fields);
+    else this.#ports.notes("info", "nbd.closed", `${this.#stream.peer} has left`, fields);
+    this.#transmission.closed();
+  }
+
+  fail(fault: Fault): void {
+    if (this.#failed) return;
+    this.#failed = true;
+    this.#setting.statistics.counts[Count.protocolFaults]! += 1;
+    this.#ports.notes("warn", "nbd.fault", fault.line, { peer: this.#stream.peer });
+    this.#transmission?.mute();
+    this.#stream.destroy();
+  }
+  retired(): void {
+    this.#whenRetired(this);
+  }
+
+  /** The server stops: answers what is under way and ends. In a handshake the client is told when it asks. */
+  finishUp(): void {
+    this.#transmission?.finishUp();
+  }
+  /** Closes without a word. */
+  cut(): void {
+    this.#failed = true;
+    this.#transmission?.mute();
+    this.#stream.destroy();
+  }
+
+  #negotiate(at: number, end: number): number {
+    if (this.#failed) return end - at;
+    const handshake = this.#handshake;
+    let from = at;
+    try {
+      while (handshake.outcome === "haggling") {
+        if (this.#stream.queuedBytes > BACKLOG_BYTES_MAX) {
+          this.#paused = true;
+          this.#stream.pause();
+          return from - at;
+        }
+        const used = handshake.step(from, end);
+        if (used === 0) return from - at;
+        from += used;
+      }
+    } catch (error) {
+      if (!(error instanceof Fault)) throw error;
+      this.fail(error);
+      return end - at;
+    }
+    if (handshake.outcome === "ended") {
+      this.#stream.end();
+      return end - at;
+    }
+    this.#enterTransmission();
+    return from - at + this.#transmission!.received(from, end);
+  }
+
+  #enterTransmission(): void {
+    this.#deadline?.cancel();
+    const agreement = this.#handshake.agreement!;
+    this.#exportName = agreement.target.name;
+    this.#transmission = new Transmission(
+      this.#ports.arena,
+      this.#stream,
+      agreement,
+      this.#setting,
+      this,
+    );
+    this.#setting.statistics.counts[Count.negotiated]! += 1;
+    this.#ports.notes("info", "nbd.opened", `${this.#stream.peer} uses ${this.#exportName}`, {
+      peer: this.#stream.peer,
+      export: this.#exportName,
+      structured: agreement.structured,
+    });
+    if (this.#setting.stopping) this.#transmission.finishUp();
+  }
+}

@@ -1,0 +1,72 @@
+import { PIECE_BYTES_MAX } from "../base/limits.js";
+
+/**
+ * Length of the first piece of [offset, offset + length). Pieces end at multiples of PIECE_BYTES_MAX, so
+ * that a piece widened to whole blocks is never longer than that.
+ */
+export function pieceLength(offset: number, length: number): number {
+  return Math.min(length, PIECE_BYTES_MAX - (offset % PIECE_BYTES_MAX));
+}
+
+/** Read pieces of one connection: from being asked of the device until their data was sent. Grows by doubling. */
+export class PieceTable {
+  slot = new Int32Array(0);
+  at = new Float64Array(0);
+  hold = new Float64Array(0);
+  offset = new Float64Array(0);
+  length = new Uint32Array(0);
+  /** Next piece of the same request; −1 is the end. In free pieces: next free one. */
+  next = new Int32Array(0);
+  #free = -1;
+  #used = 0;
+
+  get used(): number {
+    return this.#used;
+  }
+
+  take(slot: number, offset: number, length: number): number {
+    if (this.#free < 0) this.#grow();
+    const piece = this.#free;
+    this.#free = this.next[piece]!;
+    this.#used += 1;
+    this.slot[piece] = slot;
+    this.offset[piece] = offset;
+    this.length[piece] = length;
+    this.at[piece] = -1;
+    this.hold[piece] = -1;
+    this.next[piece] = -1;
+    return piece;
+  }
+  put(piece: number): void {
+    this.next[piece] = this.#free;
+    this.#free = piece;
+    this.#used -= 1;
+  }
+
+  #grow(): void {
+    const before = this.slot.length;
+    const after = Math.max(64, 2 * before);
+    const int = (from: Int32Array<ArrayBuffer>) => {
+      const to = new Int32Array(after);
+      to.set(from);
+      return to;
+    };
+    const float = (from: Float64Array<ArrayBuffer>) => {
+      const to = new Float64Array(after);
+      to.set(from);
+      return to;
+    };
+    this.slot = int(this.slot);
+    this.next = int(this.next);
+    this.at = float(this.at);
+    this.hold = float(this.hold);
+    this.offset = float(this.offset);
+    const length = new Uint32Array(after);
+    length.set(this.length);
+    this.length = length;
+    for (let piece = after - 1; piece >= before; piece--) {
+      this.next[piece] = this.#free;
+      this.#free = piece;
+    }
+  }
+}
