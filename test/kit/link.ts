@@ -9,6 +9,8 @@ import type { World } from "./world.js";
 export interface LinkOptions {
   readonly latencyMs?: number;
   readonly segmentBytes?: number;
+  /** Bytes that may be on the way or unread before the sender has to wait, as with real sockets. */
+  readonly windowBytes?: number;
 }
 
 /** Two streams joined by a simulated wire. Each side may live in an arena of its own. */
@@ -35,6 +37,7 @@ export class FakeStream implements Stream {
   readonly #arena: Arena;
   readonly #latencyMs: number;
   readonly #segmentBytes: number;
+  readonly #windowBytes: number;
   readonly #inbox: number;
   #other: FakeStream | undefined;
   #handler: StreamHandler | undefined;
@@ -46,6 +49,8 @@ export class FakeStream implements Stream {
   #pumpPosted = false;
   #queue: Item[] = [];
   #queued = 0;
+  /** Sent and not taken out by the other end yet. */
+  #unread = 0;
   #overfull = false;
   #sendPosted = false;
   #ending = false;
@@ -59,6 +64,7 @@ export class FakeStream implements Stream {
     this.local = `sim:${name}`;
     this.#latencyMs = options.latencyMs ?? 0;
     this.#segmentBytes = options.segmentBytes ?? Number.POSITIVE_INFINITY;
+    this.#windowBytes = options.windowBytes ?? Number.POSITIVE_INFINITY;
     this.#inbox = arena.alloc(INBOX_BYTES);
     invariant(this.#inbox >= 0, "the fake arena has room for an inbox");
   }
@@ -131,11 +137,11 @@ export class FakeStream implements Stream {
   }
   #send(): void {
     if (this.#state === "closed") return;
-    const queue = this.#queue;
-    this.#queue = [];
-    for (const item of queue) {
+    while (this.#queue.length > 0 && this.#unread < this.#windowBytes) {
+      const item = this.#queue.shift()!;
       const copy = Buffer.from(this.#arena.bytes.subarray(item.at, item.at + item.length));
       this.#queued -= item.length;
+      this.#unread += item.length;
       const other = this.#other;
       for (let from = 0; from < copy.length; from += this.#segmentBytes) {
         const piece = copy.subarray(from, Math.min(copy.length, from + this.#segmentBytes));
@@ -231,12 +237,18 @@ export class FakeStream implements Stream {
   #takeArriving(most: number): Buffer {
     const first = this.#arriving[0];
     if (first === undefined || most === 0) return Buffer.alloc(0);
+    this.#other?.taken(Math.min(first.length, most));
     if (first.length <= most) {
       this.#arriving.shift();
       return first;
     }
     this.#arriving[0] = first.subarray(most);
     return first.subarray(0, most);
+  }
+  /** Called by the other end. */
+  taken(bytes: number): void {
+    this.#unread -= bytes;
+    if (this.#queue.length > 0) this.#postSend();
   }
 
   #close(fault: Fault | null): void {
