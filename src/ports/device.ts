@@ -25,7 +25,8 @@ export const FUA = 1;
  *
  * Memory. A writer asks `place` where to put the payload, fills it and hands it to `write`, which
  * takes it over. A read's data is at `at` when `deviceDone` is called; the requester gives it back by
- * `release(hold)`.
+ * `release(hold)`. Reads never wait for memory that only a write could free: `place` keeps a reserve for them, which
+ * must hold more than all readers together keep unreleased.
  */
 export interface BlockDevice {
   readonly sizeBytes: number;

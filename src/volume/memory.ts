@@ -71,13 +71,7 @@ export class MemoryDevice implements BlockDevice {
     this.#arena.bytes.fill(0, this.#store + offset, this.#store + offset + length);
     client.deviceDone(tag, DeviceStatus.ok, -1, -1);
   }
-  trim(
-    _offset: number,
-    _length: number,
-    _flags: number,
-    client: DeviceClient,
-    tag: number,
-  ): void {
+  trim(_offset: number, _length: number, _flags: number, client: DeviceClient, tag: number): void {
     client.deviceDone(tag, DeviceStatus.ok, -1, -1);
   }
   flush(client: DeviceClient, tag: number): void {
