@@ -61,6 +61,28 @@ export const AUTO_FLUSH_MS = 500;
 export const OFFLINE_JOBS_MAX = 1000;
 export const OFFLINE_BYTES_MAX = 50 * MIB;
 
+/** Jobs a downstairs holds for one connection. The original upstairs has 1500 permits, but replays up to 10,000. */
+export const JOBS_PER_CONNECTION_MAX = 65_536;
+/** Unmet dependencies of all those jobs: 16 bytes each. A flush names at most what is outstanding. */
+export const DEPENDENCIES_WAITING_MAX = 4 * 1024 * 1024;
+/** Ids that may be depended on; a flush or barrier forgets them, and a barrier comes every 10,000 jobs. */
+export const COMPLETED_JOBS_MAX = 1024 * 1024;
+/** Data of reads that a peer has asked for and not taken yet; later reads of that connection wait. */
+export const REPLY_BYTES_MAX = 16 * MIB;
+/** Part of the arena (1/n) that writes on arrival leave alone, so that reads can go on and jobs retire. */
+export const ARENA_RESERVE_SHARE = 4;
+/** Connections of one region; a read-only one has many upstairs. */
+export const CONNECTIONS_PER_REGION_MAX = 256;
+/** A failing job is tried again after this long, doubled each time up to the maximum. */
+export const RETRY_FIRST_MS = 100;
+export const RETRY_MS_MAX = 5_000;
+/** Repair HTTP: no answer, or no byte of one, for this long (original: the same 15 s, but for the whole file). */
+export const REPAIR_IDLE_MS = 15_000;
+/** The repair server listens this far above the data port. */
+export const REPAIR_PORT_OFFSET = 4_000;
+/** Answers of a repair server other than files. */
+export const REPAIR_JSON_BYTES_MAX = 64 * KIB;
+
 invariant(INBOX_BYTES >= COMPOSE_BYTES_MAX, "a composed message fits into an inbox");
 invariant(INBOX_BYTES >= NBD_OPTION_BYTES_MAX, "an option's data fits into an inbox");
 invariant(
