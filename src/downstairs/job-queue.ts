@@ -114,6 +114,10 @@ export class JobQueue {
     this.#pump();
   }
 
+  isRunning(slot: number): boolean {
+    return this.table.state[slot] === JobState.running;
+  }
+
   /** Takes every job that is not running out of the queue; `drop` is told each, before its slot is free. */
   abandon(drop: (slot: number) => void): void {
     const { table } = this;
