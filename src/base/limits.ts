@@ -80,6 +80,8 @@ export const RETRY_MS_MAX = 5_000;
 export const REPAIR_IDLE_MS = 15_000;
 /** The repair server listens this far above the data port. */
 export const REPAIR_PORT_OFFSET = 4_000;
+/** What was said last has this long to leave before a connection that we end is cut. */
+export const LINGER_MS = 10_000;
 /** Clients of one repair or control server at a time. */
 export const HTTP_CONNECTIONS_MAX = 64;
 /** Answers of a repair server other than files. */

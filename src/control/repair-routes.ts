@@ -45,11 +45,19 @@ export class RepairRoutes {
   /** Answers exactly once, now or later. */
   handle(request: Request, then: (answer: Answer) => void): void {
     const parts = segments(request.target);
-    if (parts === undefined) return then(this.#error(400, "bad URL path"));
+    if (parts === undefined) {
+      then(this.#error(400, "bad URL path"));
+      return;
+    }
     const route = this.#route(parts);
-    if (route === undefined) return then(this.#error(404, "Not Found"));
-    if (request.method !== "GET")
-      return then(this.#error(405, "Method Not Allowed", { allow: "GET" }));
+    if (route === undefined) {
+      then(this.#error(404, "Not Found"));
+      return;
+    }
+    if (request.method !== "GET") {
+      then(this.#error(405, "Method Not Allowed", { allow: "GET" }));
+      return;
+    }
     route(then);
   }
 
@@ -77,7 +85,10 @@ export class RepairRoutes {
 
   #withExtent(text: string, then: (answer: Answer) => void, use: (extent: number) => void): void {
     const extent = /^\+?\d{1,20}$/.test(text) ? Number(text) : Number.POSITIVE_INFINITY;
-    if (extent <= 0xffff_ffff) return use(extent);
+    if (extent <= 0xffff_ffff) {
+      use(extent);
+      return;
+    }
     then(this.#error(400, `bad parameter in URL path: unable to parse '${text}' as u32`));
   }
 
@@ -87,7 +98,10 @@ export class RepairRoutes {
     const names: string[] = [];
     const look = (index: number): void => {
       const type = TYPES[index];
-      if (type === undefined) return then(json(names));
+      if (type === undefined) {
+        then(json(names));
+        return;
+      }
       this.#inspect(path + SUFFIXES[type], (kind) => {
         if (kind !== "missing") names.push(path.slice(slash + 1) + SUFFIXES[type]);
         else if (type === "data") return then(this.#error(400, "EBADF"));
@@ -111,7 +125,8 @@ export class RepairRoutes {
     if (!Object.hasOwn(SUFFIXES, type)) {
       const known = TYPES.map((name) => `\`${name}\``).join(", ");
       const message = `unknown variant \`${type}\`, expected one of ${known}`;
-      return then(this.#error(400, `bad parameter in URL path: ${message}`));
+      then(this.#error(400, `bad parameter in URL path: ${message}`));
+      return;
     }
     const path = this.#source.pathOf(extent) + SUFFIXES[type as FileType];
     this.#inspect(path, (kind) => {

@@ -41,21 +41,30 @@ export function runExtentJob(store: RegionStore, job: ExtentJob, then: Then): vo
   switch (job.kind) {
     case JobKind.liveClose:
     case JobKind.extentClose:
-      return closed ? then(null) : store.closeExtent(extent, then);
+      closed ? then(null) : store.closeExtent(extent, then);
+      return;
     case JobKind.liveFlushClose:
-      if (closed) return then(null);
-      return store.flushExtent(extent, flushNumber, generation, (fault) =>
+      if (closed) {
+        then(null);
+        return;
+      }
+      store.flushExtent(extent, flushNumber, generation, (fault) =>
         fault === null ? store.closeExtent(extent, then) : then(fault),
       );
+      return;
     case JobKind.extentFlush:
-      return store.flushExtent(extent, flushNumber, generation, then);
+      store.flushExtent(extent, flushNumber, generation, then);
+      return;
     case JobKind.liveReopen:
     case JobKind.extentReopen:
-      return closed ? store.reopenExtent(extent, then) : then(null);
+      closed ? store.reopenExtent(extent, then) : then(null);
+      return;
     case JobKind.liveRepair:
     case JobKind.extentRepair:
-      return store.replaceExtent(extent, job.source!, then);
+      store.replaceExtent(extent, job.source!, then);
+      return;
     default:
-      return unreachable(job.kind as never, "a job of one extent");
+      unreachable(job.kind as never, "a job of one extent");
+      return;
   }
 }

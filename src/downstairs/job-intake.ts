@@ -1,5 +1,9 @@
 import { Fault } from "../base/fault.js";
-import { decode, MESSAGES, type Message, TAG } from "../crucible/messages.js";
+import type { JobId } from "../base/ids.js";
+import { FRAME_BYTES_MAX } from "../base/limits.js";
+import { READ_CONTEXT_BYTES_MAX } from "../crucible/layout.js";
+import { decode, KINDS, type Message, TAG } from "../crucible/messages.js";
+import { READ_RESPONSE_HEAD_BYTES } from "../crucible/put.js";
 import { rangeProblem, regionBlocks } from "../crucible/region-math.js";
 import { FlushFrame, ReadRequestFrame, RequestFrame, WriteFrame } from "../crucible/requests.js";
 import type { Arena } from "../ports/arena.js";
@@ -12,7 +16,28 @@ import type { RegionStore } from "./region-store.js";
 // a Fault, which ends the connection (the original aborts for some of these). Whether an extent is
 // open is the runner's question, as it is answered when the job runs.
 
-const JOB_KINDS: readonly (JobKind | undefined)[] = kindsByTag();
+const TAGS = {
+  [JobKind.write]: TAG.Write,
+  [JobKind.writeUnwritten]: TAG.WriteUnwritten,
+  [JobKind.read]: TAG.ReadRequest,
+  [JobKind.flush]: TAG.Flush,
+  [JobKind.barrier]: TAG.Barrier,
+  [JobKind.liveClose]: TAG.ExtentLiveClose,
+  [JobKind.liveFlushClose]: TAG.ExtentLiveFlushClose,
+  [JobKind.liveRepair]: TAG.ExtentLiveRepair,
+  [JobKind.liveReopen]: TAG.ExtentLiveReopen,
+  [JobKind.liveNoOp]: TAG.ExtentLiveNoOp,
+  [JobKind.extentFlush]: TAG.ExtentFlush,
+  [JobKind.extentClose]: TAG.ExtentClose,
+  [JobKind.extentRepair]: TAG.ExtentRepair,
+  [JobKind.extentReopen]: TAG.ExtentReopen,
+} as const satisfies Record<JobKind, number>;
+
+type ExtentMessage = Extract<Message, { extentId: number; kind: `Extent${string}` }>;
+
+const JOB_KINDS: readonly (JobKind | undefined)[] = KINDS.map((_, tag) =>
+  Object.values(JobKind).find((kind) => TAGS[kind] === tag),
+);
 
 /** The kind of job that a frame asks for; undefined: none. */
 export function jobKindOf(tag: number): JobKind | undefined {
@@ -51,7 +76,10 @@ export class JobIntake {
    */
   take(kind: JobKind, at: number, length: number): boolean {
     if (this.#store.readOnly && !READ_ONLY_KINDS.includes(kind))
-      throw new Fault("TRIVET_E_READ_ONLY", `${nameOf(kind)} for a region that is served read-only`);
+      throw new Fault(
+        "TRIVET_E_READ_ONLY",
+        `${KINDS[TAGS[kind]]} for a region that is served read-only`,
+      );
     switch (kind) {
       case JobKind.write:
       case JobKind.writeUnwritten:
@@ -89,10 +117,12 @@ export class JobIntake {
     const table = this.#table;
     table.start[slot] = startBlock;
     table.end[slot] = startBlock + count;
-    table.frameAt[slot] = at;
     table.contextsAt[slot] = frame.contextsAt;
     table.dataAt[slot] = frame.dataAt;
-    this.#submit(slot, frame);
+    this.#dependOnAll(slot, frame);
+    // From here on nothing throws: the frame is the job's.
+    table.frameAt[slot] = at;
+    this.#queue.submit(slot);
   }
 
   #takeRead(at: number, length: number): void {
@@ -114,7 +144,7 @@ export class JobIntake {
     frame.read(this.#arena, at, length);
     // Acknowledging it without a snapshot, as the original does, would be a lie.
     if (frame.snapshot !== null)
-      throw new SnapshotRefused(frame.jobId, "this file system offers no snapshots");
+      throw new SnapshotRefused(frame.jobId as JobId, "this file system offers no snapshots");
     const slot = this.#job(JobKind.flush, frame);
     const table = this.#table;
     table.end[slot] = Number.POSITIVE_INFINITY;
@@ -165,9 +195,12 @@ export class JobIntake {
   }
 
   #submit(slot: number, frame: RequestFrame): void {
+    this.#dependOnAll(slot, frame);
+    this.#queue.submit(slot);
+  }
+  #dependOnAll(slot: number, frame: RequestFrame): void {
     const { depsCount } = frame;
     for (let i = 0; i < depsCount; i++) this.#depend(slot, frame.dependency(this.#arena, i));
-    this.#queue.submit(slot);
   }
   #depend(slot: number, on: number): void {
     if (this.#queue.depend(slot, on)) return;
@@ -178,9 +211,17 @@ export class JobIntake {
 
 /** A flush that asks for a snapshot: reported, then the connection ends. */
 export class SnapshotRefused extends Fault {
-  readonly jobId: number;
-  constructor(jobId: number, why: string) {
+  readonly jobId: JobId;
+  constructor(jobId: JobId, why: string) {
     super("TRIVET_E_NOT_YET", `flush ${jobId} asks for a snapshot: ${why}`);
     this.jobId = jobId;
   }
+}
+
+/** Why the answer to a read cannot be given; undefined: it can. */
+function replyProblem(arena: Arena, count: number, blockSize: number): string | undefined {
+  const bytes = READ_RESPONSE_HEAD_BYTES + 8 + count * (READ_CONTEXT_BYTES_MAX + blockSize);
+  if (bytes > FRAME_BYTES_MAX) return "the answer does not fit into a frame";
+  if (bytes > arena.sizeBytes / 2) return "the answer does not fit into memory";
+  return undefined;
 }

@@ -110,22 +110,32 @@ export class JobRunner implements StoreDone {
     const kind = table.kind[slot]!;
     const { testModes, random, store } = this.#service;
     const trouble = troubled(testModes, random, kind);
-    if (trouble !== undefined) return this.#fail(slot, crucibleErrorOf(trouble), trouble);
+    if (trouble !== undefined) {
+      this.#fail(slot, crucibleErrorOf(trouble), trouble);
+      return;
+    }
     switch (kind) {
       case JobKind.write:
       case JobKind.writeUnwritten:
-        return this.#write(slot, kind === JobKind.writeUnwritten);
+        this.#write(slot, kind === JobKind.writeUnwritten);
+        return;
       case JobKind.read:
-        return this.#read(slot);
+        this.#read(slot);
+        return;
       case JobKind.flush:
-        return this.#flush(slot);
+        this.#flush(slot);
+        return;
       case JobKind.barrier:
       case JobKind.liveNoOp:
-        return this.#acknowledge(slot);
+        this.#acknowledge(slot);
+        return;
       default: {
         const job = this.#extentJob(slot);
         const wrong = wrongState(store, job);
-        if (wrong !== undefined) return this.#refuse(slot, wrong);
+        if (wrong !== undefined) {
+          this.#refuse(slot, wrong);
+          return;
+        }
         this.#service.began();
         runExtentJob(store, job, (fault) => {
           this.#extentJobDone(slot, job, fault);
@@ -141,7 +151,8 @@ export class JobRunner implements StoreDone {
     const count = table.end[slot]! - start;
     if (count === 0) {
       this.#freeFrame(slot);
-      return this.#acknowledge(slot);
+      this.#acknowledge(slot);
+      return;
     }
     if (this.#touchesClosed(slot)) return;
     this.#service.began();
@@ -179,7 +190,10 @@ export class JobRunner implements StoreDone {
     }
     table.frameAt[slot] = at;
     table.dataAt[slot] = at + dataOffset;
-    if (count === 0) return this.#sendRead(slot, 0);
+    if (count === 0) {
+      this.#sendRead(slot, 0);
+      return;
+    }
     this.#service.began();
     const contextsAt = at + READ_RESPONSE_HEAD_BYTES;
     store.read(start, count, contextsAt, at + dataOffset, this, slot);
@@ -191,11 +205,14 @@ export class JobRunner implements StoreDone {
     const limit = table.limit[slot]!;
     if (limit > store.definition.extentCount) {
       const detail = `a flush up to extent ${limit} of ${store.definition.extentCount}`;
-      return this.#fail(slot, { kind: "InvalidExtent" }, new Fault("TRIVET_E_PROTOCOL", detail));
+      this.#fail(slot, { kind: "InvalidExtent" }, new Fault("TRIVET_E_PROTOCOL", detail));
+      return;
     }
     for (const extent of closedExtents)
-      if (store.isDirty(extent) && (limit < 0 || extent <= limit))
-        return this.#refuse(slot, `a flush while extent ${extent} is closed and dirty`);
+      if (store.isDirty(extent) && (limit < 0 || extent <= limit)) {
+        this.#refuse(slot, `a flush while extent ${extent} is closed and dirty`);
+        return;
+      }
     this.#service.began();
     store.flush(table.flushNumber[slot]!, table.generation[slot]!, limit, this, slot);
   }
@@ -222,7 +239,8 @@ export class JobRunner implements StoreDone {
     if (kind === JobKind.read) {
       statistics.reads += 1;
       statistics.bytesRead += bytes;
-      return this.#sendRead(slot, value);
+      this.#sendRead(slot, value);
+      return;
     }
     if (kind === JobKind.flush) statistics.flushes += 1;
     else {
@@ -263,7 +281,10 @@ export class JobRunner implements StoreDone {
   #finish(slot: number): void {
     if (this.queue.finish(slot) || this.#stopped) return;
     this.#outlet.endFor(
-      new Fault("TRIVET_E_PROTOCOL", `${this.queue.completed.count} jobs without a flush or barrier`),
+      new Fault(
+        "TRIVET_E_PROTOCOL",
+        `${this.queue.completed.count} jobs without a flush or barrier`,
+      ),
     );
   }
 
@@ -314,16 +335,31 @@ export class JobRunner implements StoreDone {
     const { store, closedExtents, statistics } = this.#service;
     if (store.isClosed(job.extent)) closedExtents.add(job.extent);
     else closedExtents.delete(job.extent);
-    if (this.#stopped) return this.queue.discard(slot);
+    if (this.#stopped) {
+      this.queue.discard(slot);
+      return;
+    }
     const reconciliation = job.kind >= JobKind.extentFlush;
-    if (fault !== null && reconciliation) return this.#extentError(slot, job, fault);
-    if (fault !== null && job.kind === JobKind.liveRepair) return this.#repairFailed(slot, fault);
-    if (fault !== null) return this.#fail(slot, crucibleErrorOf(fault), fault);
+    if (fault !== null && reconciliation) {
+      this.#extentError(slot, job, fault);
+      return;
+    }
+    if (fault !== null && job.kind === JobKind.liveRepair) {
+      this.#repairFailed(slot, fault);
+      return;
+    }
+    if (fault !== null) {
+      this.#fail(slot, crucibleErrorOf(fault), fault);
+      return;
+    }
     statistics.otherJobs += 1;
     if (reconciliation) this.#outlet.say({ kind: "RepairAckId", repairId: this.#table.id[slot]! });
     else if (job.kind === JobKind.liveClose || job.kind === JobKind.liveFlushClose)
       this.#sayClosed(slot, job.extent);
-    else return this.#acknowledge(slot);
+    else {
+      this.#acknowledge(slot);
+      return;
+    }
     this.#finish(slot);
   }
 

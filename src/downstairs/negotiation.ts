@@ -1,5 +1,5 @@
-import type { JobId, Uuid } from "../base/ids.js";
-import type { Message, MessageOf } from "../crucible/messages.js";
+import type { JobId } from "../base/ids.js";
+import { type Message, type MessageOf, TAG } from "../crucible/messages.js";
 import { MESSAGE_VERSION, speaksOurs } from "../crucible/version.js";
 import type { Identity } from "./identity.js";
 
@@ -36,11 +36,20 @@ export type Effect =
   /** Start with what may be depended on: nothing, or the flush that the peer saw last. */
   | { readonly do: "run"; readonly versions: boolean; readonly lastFlushJob: JobId | null };
 
-export type Refusal = MessageOf<
-  "VersionMismatch" | "ReadOnlyMismatch" | "EncryptedMismatch" | "UuidMismatch"
+export type Refusal = Extract<
+  Message,
+  { kind: "VersionMismatch" | "ReadOnlyMismatch" | "EncryptedMismatch" | "UuidMismatch" }
 >;
 
 export const start: State = { at: "open" };
+
+const NEGOTIATION_TAGS: readonly number[] = [
+  TAG.HereIAm,
+  TAG.PromoteToActive,
+  TAG.RegionInfoPlease,
+  TAG.ExtentVersionsPlease,
+  TAG.LastFlush,
+];
 
 const ignore: Effect = { do: "ignore" };
 
@@ -123,8 +132,7 @@ function outOfOrder(state: State, message: Message): readonly [State, Effect] {
   return [over, { do: "close", why: `${message.kind} in state ${state.at}` }];
 }
 
-/** Ids of a job message: the id to answer UuidMismatch with, or undefined when they are right. */
-export function wrongId(who: Identity, upstairsId: Uuid, sessionId: Uuid): Uuid | undefined {
-  if (upstairsId !== who.upstairsId) return who.upstairsId;
-  return sessionId === who.sessionId ? undefined : who.sessionId;
+/** The messages that `step` acts on. */
+export function isNegotiation(tag: number): boolean {
+  return NEGOTIATION_TAGS.includes(tag);
 }

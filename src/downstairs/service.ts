@@ -3,7 +3,6 @@ import type { Arena } from "../ports/arena.js";
 import type { Clock } from "../ports/clock.js";
 import type { Notes } from "../ports/notes.js";
 import type { Random } from "../ports/random.js";
-import type { Address, Stream } from "../ports/stream.js";
 import type { RegionStore } from "./region-store.js";
 import { Statistics } from "./statistics.js";
 import type { TestModes } from "./test-modes.js";
@@ -16,8 +15,6 @@ export interface Surroundings {
   readonly random: Random;
   readonly notes: Notes;
   readonly testModes: TestModes;
-  /** The repair server's address as a peer of this connection reaches it. */
-  readonly repairAddress: (stream: Stream) => Address;
 }
 
 /** What the connections of one region share. */
