@@ -77,6 +77,11 @@ export const FAULTS = {
     exit: "data",
     advice: "Replace this region; the other replicas hold the data.",
   },
+  TRIVET_E_OPEN_FILES: {
+    exit: "environment",
+    advice: "Raise the limit on open files (LimitNOFILE= in the unit, ulimit -n in a shell).",
+  },
+  TRIVET_E_STORE_CLOSED: { exit: "data", advice: "The region is being closed; open it again." },
   TRIVET_E_READ_ONLY: { exit: "data", advice: "Open it read-write." },
   TRIVET_E_IO: { exit: "io", advice: "Look at the kernel log: a disk may be failing." },
 
@@ -89,6 +94,12 @@ export const FAULTS = {
     advice: "The other side does not speak Crucible message version 13.",
   },
   TRIVET_E_PROTOCOL: { exit: "peer", advice: "Check that both sides run released versions." },
+  TRIVET_E_RANGE: { exit: "peer", advice: "Check that both sides mean the same region." },
+  TRIVET_E_HASH: {
+    exit: "peer",
+    advice: "Data was damaged on its way: check memory and network of both hosts.",
+  },
+  TRIVET_E_EXTENT_CLOSED: { exit: "peer", advice: "It opens again when its repair is over." },
   TRIVET_E_VERSION: { exit: "peer", advice: "Run a peer that speaks Crucible message version 13." },
   TRIVET_E_ENCRYPTED_MISMATCH: {
     exit: "peer",

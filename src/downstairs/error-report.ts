@@ -3,7 +3,7 @@ import type { CrucibleError } from "../crucible/error.js";
 
 /** A fault of ours in the words of the protocol: what goes into ErrorReport and ExtentError. */
 export function crucibleErrorOf(fault: Fault): CrucibleError {
-  switch (fault.code as string) {
+  switch (fault.code) {
     case "TRIVET_E_HASH":
       return { kind: "HashMismatch" };
     case "TRIVET_E_READ_ONLY":

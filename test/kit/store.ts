@@ -99,7 +99,7 @@ export class FakeStore implements RegionStore {
       for (let i = 0; i < count; i++)
         if (!this.#agrees(contexts[i]!, dataAt + i * blockSize)) {
           const detail = `block ${start + i} does not agree with its hash`;
-          return new Fault("TRIVET_E_HASH" as never, detail);
+          return new Fault("TRIVET_E_HASH", detail);
         }
       for (let i = 0; i < count; i++) {
         const block = start + i;
