@@ -1,0 +1,22 @@
+import type { Command, Group } from "../cli/command.js";
+import { programVersion } from "../version.js";
+
+/** Crucible's message version: the protocol that both sides of a connection must speak. */
+const MESSAGE_VERSION = 13;
+
+const VERSION: Command = {
+  name: "version",
+  summary: "print the version of the program and of the protocol",
+  operands: [],
+  options: {},
+  async run(_input, shell) {
+    shell.print(`Crucible Version: trivet ${programVersion()}`);
+    shell.print(`Upstairs <-> Downstairs Message Version: ${MESSAGE_VERSION}`);
+  },
+};
+
+export const CRUCIBLE_DOWNSTAIRS: Group = {
+  name: "crucible-downstairs",
+  summary: "trivet in place of Crucible's storage server",
+  commands: [VERSION],
+};
