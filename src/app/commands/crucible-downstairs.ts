@@ -1,8 +1,6 @@
+import { MESSAGE_VERSION } from "../../crucible/version.js";
 import type { Command, Group } from "../cli/command.js";
 import { programVersion } from "../version.js";
-
-/** Crucible's message version: the protocol that both sides of a connection must speak. */
-const MESSAGE_VERSION = 13;
 
 const VERSION: Command = {
   name: "version",

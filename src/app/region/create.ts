@@ -1,6 +1,6 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync } from "node:fs";
-import { type FileHandle, open, rename } from "node:fs/promises";
+import { open, rename } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { Fault } from "../../base/fault.js";
 import { type RegionDefinition, regionBytes } from "../../crucible/region-definition.js";
@@ -14,6 +14,7 @@ import {
   REGION_CONFIG_NAME,
 } from "../../region/layout.js";
 import { freshTail } from "../../region/metadata.js";
+import { syncDirectory, writeAll } from "../files.js";
 import { configPath, readDefinition } from "./directory.js";
 import { inParallel } from "./parallel.js";
 
@@ -94,14 +95,6 @@ export async function writeDefinition(directory: string, region: RegionDefinitio
   await syncDirectory(directory);
 }
 
-export async function writeAll(file: FileHandle, bytes: Uint8Array, at: number): Promise<void> {
-  let done = 0;
-  while (done < bytes.length) {
-    const { bytesWritten } = await file.write(bytes, done, bytes.length - done, at + done);
-    done += bytesWritten;
-  }
-}
-
 async function syncDirectories(directory: string, region: RegionDefinition): Promise<void> {
   const paths = new Set<string>();
   for (let first = 0; first < region.extentCount; first += EXTENTS_PER_DIRECTORY) {
@@ -111,15 +104,6 @@ async function syncDirectories(directory: string, region: RegionDefinition): Pro
   }
   paths.add(directory);
   for (const path of paths) await syncDirectory(path);
-}
-
-export async function syncDirectory(path: string): Promise<void> {
-  const file = await open(path, "r");
-  try {
-    await file.sync();
-  } finally {
-    await file.close();
-  }
 }
 
 /** syncfs(2), which Node lacks, by the program that every system has. */

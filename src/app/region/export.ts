@@ -1,8 +1,8 @@
 import { type FileHandle, open } from "node:fs/promises";
 import type { RegionDefinition } from "../../crucible/region-definition.js";
 import { extentLayout } from "../../region/layout.js";
+import { writeAll } from "../files.js";
 import type { Progress } from "../progress.js";
-import { writeAll } from "./create.js";
 import { blocksPerPiece, openExtent, Piece } from "./extent-file.js";
 import type { Workspace } from "./workspace.js";
 
