@@ -27,6 +27,10 @@ export const BLOCK_SHIFT_MIN = 9;
 export const BLOCK_SHIFT_MAX = 15;
 /** Data part of one extent file (reference implementation's own limit). */
 export const EXTENT_BYTES_MAX = 512 * MIB;
+/** Written data that a region keeps in memory before it writes it out, at most (and at most a quarter of the arena). */
+export const STORE_HELD_BYTES_MAX = 64 * MIB;
+/** region.json; the original writes a few hundred bytes. */
+export const REGION_CONFIG_BYTES_MAX = 64 * KIB;
 
 /** NBD: strings are at most this long (nbd protocol, "Values"). */
 export const NBD_STRING_BYTES_MAX = 4096;

@@ -42,6 +42,8 @@ export interface FileTree {
   /** "create" fails when the file exists. */
   open(path: string, mode: OpenMode, then: (fault: Fault | null, file: number) => void): void;
   close(file: number): void;
+  /** Takes the exclusive advisory lock of an open file, kept until it is closed; false: another process has it. */
+  lock(file: number): boolean;
   /** Size in bytes; −1: there is no such file. */
   sizeOf(path: string, then: (fault: Fault | null, sizeBytes: number) => void): void;
   setSize(file: number, sizeBytes: number, then: Then): void;

@@ -2,12 +2,10 @@ import * as v from "valibot";
 import { Fault } from "../base/fault.js";
 import { parseUuid } from "../base/ids.js";
 import type { RegionDefinition } from "../crucible/region-definition.js";
+import { DATABASE_VERSION } from "../crucible/region-math.js";
 import { checkGeometry } from "./geometry.js";
 
 // region.json: the description of a region, and the body of the repair interface's region-info.
-
-/** The only version there is of the database numbers in region.json. */
-export const DATABASE_VERSION = 1;
 
 /** Exactly the original's bytes: keys in this order, two spaces, one newline at the end. */
 export function renderRegionConfig(region: RegionDefinition): string {
