@@ -5,6 +5,8 @@ import type { RegionDefinition } from "../crucible/region-definition.js";
 import { DATABASE_VERSION } from "../crucible/region-math.js";
 import { checkGeometry } from "./geometry.js";
 
+export { DATABASE_VERSION };
+
 // region.json: the description of a region, and the body of the repair interface's region-info.
 
 /** Exactly the original's bytes: keys in this order, two spaces, one newline at the end. */
