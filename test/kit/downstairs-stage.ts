@@ -17,7 +17,13 @@ export class DownstairsStage {
   readonly server: RegionServer;
   readonly notes: string[] = [];
 
-  private constructor(world: World, arena: FakeArena, store: FakeStore, testModes: TestModes) {
+  private constructor(
+    world: World,
+    arena: FakeArena,
+    store: FakeStore,
+    testModes: TestModes,
+    repairPort: number,
+  ) {
     this.world = world;
     this.arena = arena;
     this.store = store;
@@ -26,26 +32,28 @@ export class DownstairsStage {
     };
     this.server = new RegionServer(
       { store, arena, clock: world, random: world, notes, testModes },
-      () => ({ host: "127.0.0.1", port: 7990 }),
+      () => ({ host: "127.0.0.1", port: repairPort }),
     );
   }
 
   static async open(
     options: {
       readonly seed?: number;
+      readonly world?: World;
+      readonly repairPort?: number;
       readonly definition?: RegionDefinition;
       readonly readOnly?: boolean;
       readonly arenaBytes?: number;
       readonly testModes?: Partial<TestModes>;
     } = {},
   ): Promise<DownstairsStage> {
-    const world = new World(options.seed);
+    const world = options.world ?? new World(options.seed);
     const arena = new FakeArena(options.arenaBytes);
     const hasher = await FakeHasher.over(arena);
     const definition = options.definition ?? regionOf();
     const store = new FakeStore(world, arena, hasher, definition, options.readOnly);
     const modes = { ...NO_TROUBLE, ...options.testModes };
-    return new DownstairsStage(world, arena, store, modes);
+    return new DownstairsStage(world, arena, store, modes, options.repairPort ?? 7990);
   }
 
   connect(options: LinkOptions = {}): ScriptedUpstairs {

@@ -36,6 +36,9 @@ export class FakeStore implements RegionStore {
   delayMs: () => number = () => 0;
   /** Asked at the start of each operation; a fault makes it fail when it is due. */
   trouble: (operation: string, extent: number) => Fault | null = () => null;
+  checksHashes = true;
+  /** Other regions by the port of their repair server, for replaceExtent. */
+  sources = new Map<number, FakeStore>();
   /** Operations in the order in which they took effect. */
   readonly log: string[] = [];
   closedForGood = false;
@@ -97,7 +100,7 @@ export class FakeStore implements RegionStore {
       const { blockSize } = this.definition;
       const contexts = this.#contexts(contextsAt, count);
       for (let i = 0; i < count; i++)
-        if (!this.#agrees(contexts[i]!, dataAt + i * blockSize)) {
+        if (this.checksHashes && !this.#agrees(contexts[i]!, dataAt + i * blockSize)) {
           const detail = `block ${start + i} does not agree with its hash`;
           return new Fault("TRIVET_E_HASH", detail);
         }
@@ -176,6 +179,8 @@ export class FakeStore implements RegionStore {
   replaceExtent(extent: number, source: Address, then: Then): void {
     this.#whole(`replaceExtent ${source.host}:${source.port}`, extent, then, (row) => {
       invariant(row.closed, "an open extent is not replaced");
+      const from = this.sources.get(source.port);
+      if (from !== undefined) this.#copyExtent(extent, from);
     });
   }
   close(then: Then): void {
@@ -184,6 +189,21 @@ export class FakeStore implements RegionStore {
       this.closedForGood = true;
       then(null);
     });
+  }
+
+  #copyExtent(extent: number, from: FakeStore): void {
+    const { blockSize, extentSize } = this.definition;
+    const source = from.#extent(extent);
+    invariant(source.closed, "the source's extent is closed");
+    const first = extent * extentSize;
+    for (let b = first; b < first + extentSize; b++) this.contexts[b] = from.contexts[b];
+    from.data.copy(
+      this.data,
+      first * blockSize,
+      first * blockSize,
+      (first + extentSize) * blockSize,
+    );
+    Object.assign(this.#extent(extent), { ...source });
   }
 
   #extent(extent: number): Extent {
