@@ -49,7 +49,7 @@ export class Connection implements StreamHandler, TransmissionOwner {
   }
 
   get isNegotiating(): boolean {
-    return this.#transmission === undefined;
+    return this.#transmission === undefined && !this.#failed;
   }
   get peer(): string {
     return this.#stream.peer;

@@ -16,7 +16,7 @@ export interface Note {
 export class NbdStage {
   readonly world: World;
   readonly arena: FakeArena;
-  readonly clientArena = new FakeArena(64 * 1024 * 1024);
+  readonly clientArena = new FakeArena(12 * 1024 * 1024);
   readonly notes: Note[] = [];
   #server: NbdServer | undefined;
 
