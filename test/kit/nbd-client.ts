@@ -106,6 +106,7 @@ export class NbdClient implements StreamHandler {
   readonly #arena: Arena;
   readonly stream: Stream;
   #inbox: Buffer = Buffer.alloc(0);
+  #fresh: Buffer[] = [];
   isClosed = false;
 
   constructor(world: World, arena: Arena, stream: Stream) {
@@ -116,7 +117,7 @@ export class NbdClient implements StreamHandler {
   }
 
   received(at: number, end: number): number {
-    this.#inbox = Buffer.concat([this.#inbox, this.#arena.bytes.subarray(at, end)]);
+    this.#fresh.push(Buffer.from(this.#arena.bytes.subarray(at, end)));
     return end - at;
   }
   filled(): void {}
@@ -138,14 +139,16 @@ export class NbdClient implements StreamHandler {
   /** Bytes that have arrived and were not taken. */
   get pending(): number {
     this.#world.settle();
+    if (this.#fresh.length > 0) this.#inbox = Buffer.concat([this.#inbox, ...this.#fresh]);
+    this.#fresh = [];
     return this.#inbox.length;
   }
   /** Exactly so many bytes, which must have arrived by now (in virtual time). */
   take(count: number): Buffer {
-    this.#world.settle();
+    const have = this.pending;
     invariant(
-      this.#inbox.length >= count,
-      `${count} bytes have come, not ${this.#inbox.length}: ${this.#inbox.toString("hex", 0, 64)}`,
+      have >= count,
+      `${count} bytes have come, not ${have}: ${this.#inbox.toString("hex", 0, 64)}`,
     );
     const out = this.#inbox.subarray(0, count);
     this.#inbox = this.#inbox.subarray(count);
@@ -155,8 +158,8 @@ export class NbdClient implements StreamHandler {
     return this.take(this.pending);
   }
   peek(count: number): Buffer {
-    this.#world.settle();
-    return this.#inbox.subarray(0, count);
+    const have = this.pending;
+    return this.#inbox.subarray(0, Math.min(count, have));
   }
 
   optionReply(): OptionReply {

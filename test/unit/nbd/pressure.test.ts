@@ -206,10 +206,39 @@ t.test("stop: what is under way is answered, then everything is closed", async (
   t.equal(stopped, 1);
 });
 
+t.test(
+  "stop in the middle of a payload: it is not written, whether the rest comes or not",
+  async (t) => {
+    const { stage, slow, server } = slowStage({ delayMs: 100 });
+    const client = stage.connect().negotiate("vol");
+    client.send(request({ command: CMD.read, length: 10, cookie: 1 }));
+    client.send(request({ command: CMD.write, offset: 99, length: 5000 }), Buffer.alloc(100, 1));
+    stage.world.settle();
+    let stopped = false;
+    server.stop(() => {
+      stopped = true;
+    });
+    client.send(Buffer.alloc(4900, 1));
+    stage.world.advance(1000);
+    t.same(client.simple(), { error: 0, cookie: 1n });
+    t.equal(client.take(10).length, 10);
+    t.equal(client.pending, 0);
+    t.equal(
+      slow.carriedOut.some((one) => one.kind === "write"),
+      false,
+    );
+    t.equal(slow.heldPieces, 0);
+    t.equal(stopped, true);
+    t.equal(stage.arena.allocations, 0);
+  },
+);
+
 t.test("stop does not wait for ever for a client that does not read", async (t) => {
   const { stage, server } = slowStage();
   const client = stage.connect({ windowBytes: 1000 }).negotiate("vol");
   client.stream.pause();
+  client.send(request({ command: CMD.read, length: 2000 }));
+  stage.world.advance(100);
   client.send(request({ command: CMD.read, length: MIB }));
   stage.world.advance(100);
   let stopped = false;
