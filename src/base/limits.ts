@@ -21,6 +21,12 @@ export const INBOX_BYTES = 64 * KIB;
 export const COMPOSE_BYTES_MAX = 16 * KIB;
 /** A peer that leaves this much unread is no longer listened to until it has read. */
 export const BACKLOG_BYTES_MAX = MIB;
+/** Inboxes and composed messages of all streams together: a full arena must not stop replies. */
+export const STREAM_BYTES_TOTAL = 128 * MIB;
+/** A peer that does not take what is left to send is cut off this long after `end`. */
+export const END_MS_MAX = 10_000;
+/** How long we listen to a peer after our own end, or after it stopped listening to us. */
+export const LINGER_MS_MAX = 1_000;
 
 /** Crucible's block sizes: 512 B to 32 KiB, powers of two. */
 export const BLOCK_SHIFT_MIN = 9;

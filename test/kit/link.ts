@@ -256,9 +256,9 @@ export class FakeStream implements Stream {
     this.#state = "closed";
     this.#direct = undefined;
     this.#arriving = [];
-    for (const item of this.#queue.splice(0)) this.#release(item);
     this.#queued = 0;
     this.#world.post(() => {
+      for (const item of this.#queue.splice(0)) this.#release(item);
       this.#arena.free(this.#inbox);
       this.#handler?.closed(fault);
     });

@@ -1,0 +1,69 @@
+import { Fault } from "../base/fault.js";
+import { COMPOSE_BYTES_MAX, INBOX_BYTES } from "../base/limits.js";
+import { PageAllocator } from "../base/pages.js";
+import type { Arena } from "../ports/arena.js";
+import type { NativeCore } from "./native.js";
+
+/**
+ * The native mapping with two allocators: payload from 0 up to `payloadBytes`, and behind it the memory of
+ * streams (inboxes, composed messages), so that a full arena stops payload but never a reply.
+ */
+export class HostArena implements Arena {
+  readonly bytes: Buffer;
+  readonly view: DataView;
+  /** COMPOSE_BYTES_MAX bytes to write what nobody will read. */
+  readonly scratchAt: number;
+  readonly #payload: PageAllocator;
+  readonly #streams: PageAllocator;
+  readonly #payloadBytes: number;
+  #waiting: (() => void)[] = [];
+
+  constructor(native: NativeCore, payloadBytes: number) {
+    const memory = native.arena;
+    this.bytes = Buffer.from(memory);
+    this.view = new DataView(memory);
+    this.#payloadBytes = payloadBytes;
+    this.#payload = new PageAllocator(payloadBytes);
+    this.#streams = new PageAllocator(memory.byteLength - payloadBytes);
+    this.scratchAt = this.allocForStream(COMPOSE_BYTES_MAX);
+  }
+  get sizeBytes(): number {
+    return this.bytes.length;
+  }
+  get freeBytes(): number {
+    return this.#payload.freeBytes;
+  }
+  alloc(length: number): number {
+    return this.#payload.alloc(length);
+  }
+  free(at: number): void {
+    this.#payload.free(at);
+    if (this.#waiting.length === 0) return;
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const then of waiting) then();
+  }
+  whenFreed(then: () => void): void {
+    this.#waiting.push(then);
+  }
+
+  /** Memory for a stream's own use; −1 when there is none. */
+  allocForStream(length: number): number {
+    const at = this.#streams.alloc(length);
+    return at < 0 ? -1 : at + this.#payloadBytes;
+  }
+  freeOfStream(at: number): void {
+    this.#streams.free(at - this.#payloadBytes);
+  }
+  get streamBytesFree(): number {
+    return this.#streams.freeBytes;
+  }
+}
+
+/** No room for another stream's inbox. */
+export function noInbox(): Fault {
+  return new Fault(
+    "TRIVET_E_MEMORY",
+    `no room for another connection's buffer of ${INBOX_BYTES} bytes`,
+  );
+}

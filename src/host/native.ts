@@ -1,0 +1,121 @@
+import { createRequire } from "node:module";
+import { fileURLToPath } from "node:url";
+import { Fault } from "../base/fault.js";
+
+// The addon's interface and its loading; nothing else in the tree imports it. Layouts and numbers of rows
+// are those of native/loop/loop.h: change both together.
+
+export const REQUEST_COLUMNS = 6;
+export const REQUEST_ROWS = 2048;
+export const VECTOR_ROWS = 16_384;
+export const COMPLETION_COLUMNS = 3;
+export const COMPLETION_ROWS = 8192;
+/** Most vectors that one send gathers. */
+export const SEND_VECTORS = 64;
+/** Most file operations in flight. */
+export const FILES_IN_FLIGHT = 1024;
+
+export const Request = {
+  /** slot, at, length: answered as soon as anything came. */
+  receive: 1,
+  /** slot, at, length: answered when all of it came. */
+  receiveAll: 2,
+  /** slot, first vector, vectors: answered when anything left. */
+  send: 3,
+  /** listener: go on after an error. */
+  accept: 4,
+  /** descriptor, at, length, offset, tag. */
+  fileRead: 5,
+  fileWrite: 6,
+  /** descriptor, first vector, vectors, offset, tag. */
+  fileWriteVector: 7,
+  /** descriptor, –, –, –, tag. */
+  fileSync: 8,
+  fileDataSync: 9,
+} as const;
+
+/**
+ * Completion rows are [what, index, result]; a negative result is −errno. Behind the last row stands 1 when
+ * another exchange has more to give although nothing was staged.
+ */
+export const Completion = {
+  received: 1,
+  sent: 2,
+  file: 3,
+  connected: 4,
+  /** index: the listener; result: the new slot. */
+  accepted: 5,
+  closed: 6,
+} as const;
+
+export type EngineName = "ring" | "plain";
+
+export interface NativeCore {
+  readonly arena: ArrayBuffer;
+  readonly requests: Float64Array;
+  readonly vectors: Float64Array;
+  readonly completions: Float64Array;
+  readonly engine: EngineName;
+  /** `callback(rows)` runs when a turn of the event loop has filled completion rows. */
+  start(callback: (rows: number) => void): void;
+  /** Waits for what is in flight, closes all sockets, takes the arena away. Never within the callback. */
+  close(): void;
+  /** Carries out staged rows and answers how many completion rows it filled; the earlier ones are gone. */
+  exchange(staged: number): number;
+  /** These answer a slot, or −errno. */
+  listenTcp(address: string, port: number): number;
+  listenUnix(path: string, mode: number): number;
+  adopt(descriptor: number): number;
+  connectTcp(address: string, port: number): number;
+  connectUnix(path: string): number;
+  /** Followed by one `closed` row. */
+  closeSlot(slot: number): void;
+  shutDown(slot: number): void;
+  peer(slot: number): string;
+  local(slot: number): string;
+  hashBlocks(at: number, blockBytes: number, count: number, outAt: number, stride: number): void;
+  hashVerify(at: number, blockBytes: number, count: number, wantAt: number, stride: number): number;
+  hashVerifyPrefixed(
+    at: number,
+    blockBytes: number,
+    count: number,
+    wantAt: number,
+    wantStride: number,
+    prefixAt: number,
+    prefixStride: number,
+    prefixBytes: number,
+  ): number;
+  isZero(at: number, length: number): boolean;
+}
+
+export interface Addon {
+  readonly Core: new (
+    bytes: number,
+    path: string | null,
+    engine: EngineName | "auto",
+  ) => NativeCore;
+  notify(path: string, text: string): number;
+  lock(file: number): number;
+}
+
+let loaded: Addon | undefined;
+
+/** Built for this machine first, then prebuilt. Throws TRIVET_E_NATIVE when neither loads. */
+export function addon(): Addon {
+  if (loaded !== undefined) return loaded;
+  const require = createRequire(import.meta.url);
+  const reasons: string[] = [];
+  for (const place of [
+    "build/native/Release/trivet.node",
+    `prebuilds/${process.platform}-${process.arch}.node`,
+  ]) {
+    const path = fileURLToPath(new URL(`../../../${place}`, import.meta.url));
+    try {
+      loaded = require(path) as Addon;
+      return loaded;
+    } catch (error) {
+      reasons.push(error instanceof Error ? error.message.split("\n")[0]! : String(error));
+    }
+  }
+  throw new Fault("TRIVET_E_NATIVE", `the native part does not load: ${reasons.join("; ")}`);
+}

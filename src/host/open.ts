@@ -1,0 +1,109 @@
+import { constants } from "node:buffer";
+import { Fault } from "../base/fault.js";
+import { STREAM_BYTES_TOTAL } from "../base/limits.js";
+import type { Clock } from "../ports/clock.js";
+import type { FileIo, FileTree } from "../ports/files.js";
+import type { Hasher } from "../ports/hasher.js";
+import type { Random } from "../ports/random.js";
+import type { Dialer, Stream } from "../ports/stream.js";
+import { HostArena } from "./arena.js";
+import { hostClock } from "./clock.js";
+import { Driver } from "./driver.js";
+import { describe, ERRNO } from "./errno.js";
+import { HostFileIo } from "./file-io.js";
+import { HostFileTree } from "./files.js";
+import { NativeHasher } from "./hasher.js";
+import { addon, type EngineName, type NativeCore } from "./native.js";
+import { notifyManager } from "./notify.js";
+import { hostRandom } from "./random.js";
+import { type Listener, type ListenOptions, Sockets } from "./sockets.js";
+
+export interface HostOptions {
+  /** Memory for payload; a whole number of pages. Touched pages only cost memory. */
+  readonly arenaBytes: number;
+  /** "auto": io_uring where the kernel lets us, otherwise plain system calls. */
+  readonly engine?: EngineName | "auto";
+  /** A file (on tmpfs) to map instead of anonymous memory; created, sized and locked. */
+  readonly arenaPath?: string;
+  /** Memory for inboxes and composed messages beside the payload. */
+  readonly streamBytes?: number;
+  /** Value of NOTIFY_SOCKET, when a service manager waits to hear from us. */
+  readonly notifySocket?: string | undefined;
+}
+
+/** The outside world, as ports. */
+export interface Host {
+  readonly arena: HostArena;
+  readonly hasher: Hasher;
+  readonly fileIo: FileIo;
+  readonly files: FileTree;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly dialer: Dialer;
+  /** The engine that was chosen. */
+  readonly engine: EngineName;
+  /** Rejects with a Fault. Each stream must be started in the call that hands it over. */
+  listen(options: ListenOptions, onStream: (stream: Stream) => void): Promise<Listener>;
+  notify(text: string): void;
+  /** Cuts every connection, waits for every operation, gives the memory back. Afterwards nothing may be used. */
+  close(): Promise<void>;
+}
+
+/** Throws a Fault. Open it once per process, except in tests. The process stays alive until it is closed. */
+export function openHost(options: HostOptions): Host {
+  const native = openNative(options);
+  const driver = new Driver(native);
+  const arena = new HostArena(native, options.arenaBytes);
+  const sockets = new Sockets(driver, arena);
+  const fileIo = new HostFileIo(driver);
+  let closing: Promise<void> | undefined;
+  return {
+    arena,
+    hasher: new NativeHasher(native),
+    fileIo,
+    files: new HostFileTree(),
+    clock: hostClock,
+    random: hostRandom,
+    dialer: sockets,
+    engine: native.engine,
+    listen: (where, onStream) => sockets.listen(where, onStream),
+    notify: (text) => {
+      notifyManager(options.notifySocket, text);
+    },
+    close: () => {
+      closing ??= close(driver, sockets);
+      return closing;
+    },
+  };
+}
+
+function openNative(options: HostOptions): NativeCore {
+  const bytes = options.arenaBytes + (options.streamBytes ?? STREAM_BYTES_TOTAL);
+  if (!(options.arenaBytes > 0) || bytes % 4096 !== 0)
+    throw new Fault("TRIVET_E_MEMORY", `an arena of ${bytes} bytes is not a whole number of pages`);
+  if (bytes > constants.MAX_LENGTH)
+    throw new Fault(
+      "TRIVET_E_MEMORY",
+      `an arena of ${bytes} bytes is more than this Node can address (${constants.MAX_LENGTH})`,
+    );
+  const { Core } = addon();
+  try {
+    return new Core(bytes, options.arenaPath ?? null, options.engine ?? "auto");
+  } catch (error) {
+    const errno = (error as { errno?: number }).errno ?? 0;
+    if (errno === ERRNO.wouldBlock && options.arenaPath !== undefined)
+      throw new Fault("TRIVET_E_MEMORY", `${options.arenaPath} is in use by another process`);
+    const where = options.arenaPath === undefined ? "" : ` in ${options.arenaPath}`;
+    const detail = `cannot set up ${bytes} bytes of memory${where} with the engine "${options.engine ?? "auto"}": ${describe(errno)}`;
+    throw new Fault("TRIVET_E_MEMORY", detail, { errno, cause: error });
+  }
+}
+
+async function close(driver: Driver, sockets: Sockets): Promise<void> {
+  do {
+    // What answers meanwhile may have opened something new.
+    sockets.closeAll();
+    await new Promise((next) => setImmediate(next));
+  } while (!sockets.isIdle || !driver.filesIdle);
+  driver.close();
+}
