@@ -1,0 +1,113 @@
+import type { Generation, Uuid } from "../base/ids.js";
+import {
+  AUTO_FLUSH_MS,
+  DIAL_TIMEOUT_MS,
+  OFFLINE_BYTES_MAX,
+  OFFLINE_JOBS_MAX,
+  PING_INTERVAL_MS,
+  REDIAL_MS,
+  SILENCE_MS_MAX,
+} from "../base/limits.js";
+import type { RegionDefinition } from "../crucible/region-definition.js";
+import type { Fault } from "../base/fault.js";
+import type { Arena } from "../ports/arena.js";
+import type { Clock } from "../ports/clock.js";
+import type { Hasher } from "../ports/hasher.js";
+import type { Notes } from "../ports/notes.js";
+import type { Random } from "../ports/random.js";
+import type { Address, Dialer } from "../ports/stream.js";
+
+/** The outside, as the upstairs sees it. */
+export interface UpstairsPorts {
+  readonly dialer: Dialer;
+  readonly arena: Arena;
+  readonly hasher: Hasher;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly notes: Notes;
+}
+
+/**
+ * Where the generation comes from (wire reference 5). `given`: this number or none. `clock`: the wall
+ * clock in seconds, or `lastUsed` + 1 when that is higher; `save` makes it durable before any downstairs hears of it.
+ */
+export type GenerationSource =
+  | { readonly kind: "given"; readonly value: bigint }
+  | {
+      readonly kind: "clock";
+      readonly lastUsed: bigint;
+      save(generation: Generation, then: (fault: Fault | null) => void): void;
+    };
+
+export interface UpstairsOptions {
+  /** Exactly three, in an order that never changes: positions are client ids. */
+  readonly targets: readonly Address[];
+  /** Stable for the volume. */
+  readonly upstairsId: Uuid;
+  readonly generation: GenerationSource;
+  readonly readOnly?: boolean;
+  /** When a write without FUA is answered. `quorum`: two replicas have it. `buffered`: at once. */
+  readonly ack?: "quorum" | "buffered";
+  /** What the regions must look like; default: whatever the first to answer says. */
+  readonly geometry?: Pick<RegionDefinition, "blockSize" | "extentSize" | "extentCount">;
+  readonly tuning?: Partial<Tuning>;
+}
+
+/** Numbers that have a good default. Times in milliseconds. */
+export interface Tuning {
+  readonly pingMs: number;
+  readonly silenceMs: number;
+  /** Pause before the first redial after a connection was lost; doubles up to `redialMs`. */
+  readonly redialFirstMs: number;
+  readonly redialMs: number;
+  readonly dialTimeoutMs: number;
+  readonly autoFlushMs: number;
+  /** How often an activation that waits says for whom. */
+  readonly waitNoteMs: number;
+  /** Share of the arena for payloads of writes, and for answers of reads. */
+  readonly writeShare: number;
+  readonly readShare: number;
+  /** More than this before an active replica, and writes wait (original's permits, wire reference 6.11). */
+  readonly jobsMax: number;
+  readonly bytesMax: number;
+  /** More than this held back for an offline replica, and it is given up for repair. */
+  readonly offlineJobsMax: number;
+  readonly offlineBytesMax: number;
+  /** A job that a replica reports errors for this often, or for this long, ends the replica's part in the volume. */
+  readonly reportsMax: number;
+  readonly reportsMs: number;
+  /** Closes in answer to PromoteToActive, in a row, before a replica counts as refusing. */
+  readonly refusalsWhenActive: number;
+  readonly refusalsAtStart: number;
+  /** At the start, how long refusals must have gone on: a connection of our own former life lingers up to 45 s. */
+  readonly refusalsMs: number;
+  /** What is submitted when half of the write share holds payload that no flush covers. `barrier` frees memory without syncing disks, and gives up replay. */
+  readonly relief: "flush" | "barrier";
+  /** How long an orderly stop waits for the final flush. */
+  readonly stopMs: number;
+}
+
+const MIB = 1024 * 1024;
+
+export const TUNING: Tuning = {
+  pingMs: PING_INTERVAL_MS,
+  silenceMs: SILENCE_MS_MAX,
+  redialFirstMs: 1000,
+  redialMs: REDIAL_MS,
+  dialTimeoutMs: DIAL_TIMEOUT_MS,
+  autoFlushMs: AUTO_FLUSH_MS,
+  waitNoteMs: 30_000,
+  writeShare: 0.6,
+  readShare: 0.3,
+  jobsMax: 1500,
+  bytesMax: 75 * MIB,
+  offlineJobsMax: OFFLINE_JOBS_MAX,
+  offlineBytesMax: OFFLINE_BYTES_MAX,
+  reportsMax: 100,
+  reportsMs: 60_000,
+  refusalsWhenActive: 1,
+  refusalsAtStart: 3,
+  refusalsMs: 60_000,
+  relief: "flush",
+  stopMs: 60_000,
+};
