@@ -20,13 +20,15 @@ export const Flag = {
   fua: 1,
   /** The requester was answered, or nobody asked. */
   answered: 2,
-  /** The payload is not the job's own: pieces of zeros share one. */
-  shared: 4,
   /** Its replica went on to be asked elsewhere; whatever comes back is dropped. */
   orphan: 8,
+  /** The contexts are there already. */
+  prepared: 16,
 } as const;
 
 export const NONE = -1;
+/** Contexts of up to six blocks fit. */
+export const SHORT_TAIL_BYTES = 64;
 const REPLICAS = 3;
 
 export class JobTable {
@@ -38,11 +40,15 @@ export class JobTable {
   /** First block and count of blocks. */
   start = new Float64Array(0);
   blocks = new Float64Array(0);
-  /** Payload, or the buffer of a read: arena address and bytes. −1: none. */
+  /** Payload of a write, buffer of a read. −1: none. `bytes` counts the data alone. */
   at = new Float64Array(0);
   bytes = new Float64Array(0);
-  /** Contexts and data length of a write, in their wire form. */
+  /** Contexts and data length of a write, in their wire form; −1: they are short and lie in `tails`. */
   tailAt = new Float64Array(0);
+  /** SHORT_TAIL_BYTES per slot. */
+  tails = Buffer.alloc(0);
+  /** What is freed with the slot: usually `at`. −1: nothing, as with zeros, which share one payload. */
+  own = new Float64Array(0);
   /** One Part per replica, at 3·slot + replica. */
   part = new Uint8Array(0);
   /** Payload references that streams still hold. */
@@ -95,6 +101,7 @@ export class JobTable {
     this.at[slot] = NONE;
     this.bytes[slot] = 0;
     this.tailAt[slot] = NONE;
+    this.own[slot] = NONE;
     this.part.fill(Part.none, slot * REPLICAS, slot * REPLICAS + REPLICAS);
     this.pins[slot] = 0;
     this.replica[slot] = NONE;
@@ -208,6 +215,8 @@ export class JobTable {
     this.at = wider(this.at, new Float64Array(capacity));
     this.bytes = wider(this.bytes, new Float64Array(capacity));
     this.tailAt = wider(this.tailAt, new Float64Array(capacity));
+    this.own = wider(this.own, new Float64Array(capacity));
+    this.tails = wider(this.tails, Buffer.alloc(capacity * SHORT_TAIL_BYTES));
     this.part = wider(this.part, new Uint8Array(capacity * REPLICAS));
     this.pins = wider(this.pins, new Uint16Array(capacity));
     this.replica = wider(this.replica, new Int8Array(capacity));

@@ -1,0 +1,131 @@
+import type { Fault } from "../base/fault.js";
+import type { Generation } from "../base/ids.js";
+import { invariant } from "../base/invariant.js";
+import type { RegionDefinition } from "../crucible/region-definition.js";
+import { regionBlocks } from "../crucible/region-math.js";
+import type { SessionIds } from "../crucible/session-ids.js";
+import { JobTable, Kind, NONE, Part } from "./job-table.js";
+import { Lane } from "./lane.js";
+import { RoomQueue, Share } from "./memory.js";
+import type { Tuning, UpstairsPorts } from "./options.js";
+import { Sender } from "./sender.js";
+import { WriterMap } from "./writer-map.js";
+
+/** First job id of a session (wire reference 6.1). */
+export const FIRST_JOB_ID = 1000;
+
+export interface CoreHooks {
+  /** The replica takes no further part; its connection has to end. Called when its jobs are skipped already. */
+  givenUp(index: number, fault: Fault): void;
+  /** This connection has to end; what is outstanding is replayed on the next. */
+  dropConnection(index: number, fault: Fault): void;
+}
+
+/** What the parts of the job engine share: the table, the replicas' lanes, memory, and the rules about who counts. */
+export class Core {
+  readonly ports: UpstairsPorts;
+  readonly tuning: Tuning;
+  readonly hooks: CoreHooks;
+  readonly table = new JobTable();
+  readonly lanes: readonly Lane[] = [new Lane(0), new Lane(1), new Lane(2)];
+  readonly writers = new WriterMap();
+  readonly sender: Sender;
+  readonly writeShare: Share;
+  readonly readShare: Share;
+  readonly room: RoomQueue;
+  blockBytes = 0;
+  blocks = 0;
+  generation = 0n as Generation;
+  nextFlushNumber = 0;
+  /** False from the moment a barrier retired jobs until a flush did (wire reference 6.9). */
+  replayPossible = true;
+  #nextId = FIRST_JOB_ID;
+
+  constructor(ports: UpstairsPorts, tuning: Tuning, ids: SessionIds, hooks: CoreHooks) {
+    this.ports = ports;
+    this.tuning = tuning;
+    this.hooks = hooks;
+    const { arena } = ports;
+    this.sender = new Sender(this.table, arena, ids);
+    this.writeShare = new Share(arena, arena.sizeBytes * tuning.writeShare);
+    this.readShare = new Share(arena, arena.sizeBytes * tuning.readShare);
+    this.room = new RoomQueue(this.writeShare);
+  }
+
+  get sizeBytes(): number {
+    return this.blocks * this.blockBytes;
+  }
+  get nextJobId(): number {
+    return this.#nextId;
+  }
+
+  configure(region: RegionDefinition): void {
+    this.blockBytes = region.blockSize;
+    this.blocks = regionBlocks(region);
+  }
+
+  /** The next job id, in order of submission. */
+  admit(slot: number): void {
+    this.table.admit(slot, this.#nextId++);
+  }
+
+  get activeCount(): number {
+    let count = 0;
+    for (const lane of this.lanes) if (lane.standing === "active") count += 1;
+    return count;
+  }
+  /** Replicas that jobs are sent to, or held for. */
+  get acceptingCount(): number {
+    let count = 0;
+    for (const lane of this.lanes) if (lane.standing !== "out") count += 1;
+    return count;
+  }
+
+  /** Whether the volume can do without it: the other two are at work. */
+  canDoWithout(lane: Lane): boolean {
+    return this.lanes.every((other) => other === lane || other.standing === "active");
+  }
+
+  /** Sends a fresh job to everybody who is there, holds it for those who will be back, skips it for the rest. */
+  spread(slot: number): void {
+    const { table, lanes } = this;
+    const floor = this.writers.floor;
+    for (let r = 0; r < lanes.length; r++) {
+      const lane = lanes[r]!;
+      if (lane.standing === "active") this.sender.send(slot, lane, floor, this.generation);
+      else if (lane.standing === "out") table.part[slot * 3 + r] = Part.skipped;
+      else this.hold(slot, lane);
+    }
+  }
+  hold(slot: number, lane: Lane): void {
+    const { table } = this;
+    table.part[slot * 3 + lane.index] = Part.held;
+    lane.heldJobs += 1;
+    lane.heldBytes += table.bytes[slot]!;
+  }
+
+  /** The job is no longer before the replica, and becomes `part` to it. */
+  finish(slot: number, lane: Lane, part: number): void {
+    const { table } = this;
+    const at = slot * 3 + lane.index;
+    const bytes = table.bytes[slot]!;
+    if (table.part[at] === Part.sent) {
+      lane.sentJobs -= 1;
+      lane.sentBytes -= bytes;
+    } else {
+      invariant(table.part[at] === Part.held, "a job is before a replica once");
+      lane.heldJobs -= 1;
+      lane.heldBytes -= bytes;
+    }
+    table.part[at] = part;
+  }
+
+  /** Gives back a slot that is not live and holds no payload any more that a stream may read. */
+  recycle(slot: number): void {
+    const { table } = this;
+    const own = table.own[slot]!;
+    if (own >= 0) (table.kind[slot] === Kind.read ? this.readShare : this.writeShare).free(own);
+    table.own[slot] = NONE;
+    table.drop(slot);
+  }
+}

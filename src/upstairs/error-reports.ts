@@ -1,0 +1,64 @@
+import { Fault } from "../base/fault.js";
+import type { Core } from "./core.js";
+import type { Lane } from "./lane.js";
+
+// A downstairs that cannot do a job reports errors and tries again, for ever (wire reference 6.7). Owns the patience with that: one
+// replica must not hold up the volume when the other two can go on without it.
+
+interface Trouble {
+  count: number;
+  readonly sinceMs: number;
+}
+
+export class ErrorReports {
+  readonly #core: Core;
+  /** By job id, per replica; empty nearly always. */
+  readonly #troubles: readonly Map<number, Trouble>[] = [new Map(), new Map(), new Map()];
+
+  constructor(core: Core) {
+    this.#core = core;
+  }
+
+  report(lane: Lane, jobId: number, text: string): void {
+    const { clock, notes } = this.#core.ports;
+    const { reportsMax, reportsMs } = this.#core.tuning;
+    const troubles = this.#troubles[lane.index]!;
+    const nowMs = clock.nowMs();
+    let trouble = troubles.get(jobId);
+    if (trouble === undefined) {
+      trouble = { count: 0, sinceMs: nowMs };
+      troubles.set(jobId, trouble);
+      notes("warn", "replica.errorReport", `replica ${lane.index} reports ${text}, and goes on trying`, {
+        replica: lane.index,
+        job: jobId,
+      });
+    }
+    trouble.count += 1;
+    if (trouble.count < reportsMax && nowMs - trouble.sinceMs < reportsMs) return;
+    // Nobody to go on without it: wait on.
+    if (!this.#core.canDoWithout(lane)) return;
+    this.#core.hooks.givenUp(
+      lane.index,
+      new Fault(
+        "TRIVET_E_IO",
+        `replica ${lane.index} failed at job ${jobId} ${trouble.count} times: ${text}`,
+      ),
+    );
+  }
+
+  /** A job that will not succeed there. One failure is enough; without the other two its connection is tried anew instead. */
+  failed(lane: Lane, text: string): void {
+    const fault = new Fault("TRIVET_E_IO", `replica ${lane.index}: ${text}`);
+    const { hooks } = this.#core;
+    if (this.#core.canDoWithout(lane)) hooks.givenUp(lane.index, fault);
+    else hooks.dropConnection(lane.index, fault);
+  }
+
+  done(lane: Lane, jobId: number): void {
+    const troubles = this.#troubles[lane.index]!;
+    if (troubles.size > 0) troubles.delete(jobId);
+  }
+  forget(lane: Lane): void {
+    this.#troubles[lane.index]!.clear();
+  }
+}

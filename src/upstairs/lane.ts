@@ -1,0 +1,87 @@
+import type { Stream } from "../ports/stream.js";
+import { type JobTable, NONE } from "./job-table.js";
+
+/**
+ * What the job engine knows of a replica:
+ *
+ *   out ── opened ──► active ── lost ──► offline ── resumed (replay) ──► active
+ *    ▲                  │                   │
+ *    └──── given up ────┴───────────────────┘     only repair brings it back
+ */
+export type Standing = "out" | "active" | "offline";
+
+/** A read's cost that does not grow with its size, in bytes: what a round trip is worth. */
+const READ_BASE_BYTES = 64 * 1024;
+/** Weight of a new sample of the service time. */
+const SMOOTHING = 1 / 8;
+
+/** One replica's side of the jobs: what is before it, what it reads, how fast it lately was. Numbers only; rules are the engine's. */
+export class Lane {
+  readonly index: number;
+  standing: Standing = "out";
+  /** Set exactly while active. */
+  stream: Stream | null = null;
+  /** Sent and not done, reads included. */
+  sentJobs = 0;
+  sentBytes = 0;
+  /** To be sent when it is back. */
+  heldJobs = 0;
+  heldBytes = 0;
+  /** Job id of the last flush it acknowledged; −1: none. What LastFlush says. */
+  lastFlush = -1;
+
+  /** Slots of reads that it has, in no order. */
+  reads = new Int32Array(256);
+  readCount = 0;
+  readBytes = 0;
+  /** Smoothed milliseconds per byte of load. */
+  #service = 0;
+
+  // Counters for the status.
+  errorReports = 0;
+  badBlocks = 0;
+  jobErrors = 0;
+  replays = 0;
+  readsAnswered = 0;
+  readBytesAnswered = 0;
+
+  constructor(index: number) {
+    this.index = index;
+  }
+
+  addRead(table: JobTable, slot: number): void {
+    if (this.readCount === this.reads.length) {
+      const wider = new Int32Array(this.readCount * 2);
+      wider.set(this.reads);
+      this.reads = wider;
+    }
+    table.position[slot] = this.readCount;
+    this.reads[this.readCount++] = slot;
+    this.readBytes += table.bytes[slot]!;
+  }
+
+  removeRead(table: JobTable, slot: number): void {
+    const position = table.position[slot]!;
+    const last = this.reads[--this.readCount]!;
+    this.reads[position] = last;
+    table.position[last] = position;
+    table.position[slot] = NONE;
+    this.readBytes -= table.bytes[slot]!;
+  }
+
+  /** How long a read of so many bytes would take here, as far as one can tell. */
+  expectedMs(bytes: number): number {
+    return (this.#service + 1e-9) * (this.readBytes + bytes + READ_BASE_BYTES);
+  }
+
+  /** A read that was sent when `loadBytes` were outstanding, itself included, took so long. */
+  learn(tookMs: number, loadBytes: number): void {
+    const sample = tookMs / (loadBytes + READ_BASE_BYTES);
+    this.#service += this.#service === 0 ? sample : (sample - this.#service) * SMOOTHING;
+  }
+
+  /** A new connection says nothing about the old one's speed. */
+  forgetSpeed(): void {
+    this.#service = 0;
+  }
+}

@@ -1,0 +1,107 @@
+import type { Uuid } from "../base/ids.js";
+import type { Membership, VolumeState } from "./membership.js";
+import type { Mode, Phase } from "./negotiation.js";
+
+export interface ReplicaStatus {
+  readonly address: string;
+  readonly phase: Phase;
+  readonly mode: Mode;
+  readonly regionUuid: Uuid | null;
+  /** Milliseconds since a frame came in, to within a ping; null: not connected. */
+  readonly silentMs: number | null;
+  /** Sent and not done. */
+  readonly jobs: number;
+  readonly bytes: number;
+  /** Held back until it returns. */
+  readonly heldJobs: number;
+  readonly heldBytes: number;
+  readonly connections: number;
+  readonly replays: number;
+  readonly errorReports: number;
+  readonly jobErrors: number;
+  readonly badBlocks: number;
+  readonly readsAnswered: number;
+  readonly readBytesAnswered: number;
+  /** What went wrong last, when it is not well. */
+  readonly trouble: string | null;
+}
+
+export interface UpstairsStatus {
+  readonly state: VolumeState;
+  /** Why it ended by itself. */
+  readonly ending: string | null;
+  readonly generation: bigint;
+  readonly upstairsId: Uuid;
+  readonly sessionId: Uuid;
+  readonly readOnly: boolean;
+  readonly sizeBytes: number;
+  readonly blockBytes: number;
+  readonly replicas: readonly ReplicaStatus[];
+  /** Steps of a reconciliation that is running. */
+  readonly reconciliation: { readonly done: number; readonly inAll: number } | null;
+  readonly openRequests: number;
+  readonly waitingWrites: number;
+  /** Jobs kept, until a flush covers them everywhere. */
+  readonly jobs: number;
+  readonly nextJobId: number;
+  readonly writeMemory: { readonly usedBytes: number; readonly sizeBytes: number };
+  readonly readMemory: { readonly usedBytes: number; readonly sizeBytes: number };
+  readonly counts: Readonly<Record<string, number>>;
+}
+
+export function upstairsStatus(membership: Membership, nowMs: number): UpstairsStatus {
+  const { engine, ids } = membership;
+  const { core } = engine;
+  return {
+    state: membership.state,
+    ending: membership.ending?.line ?? null,
+    generation: membership.generation,
+    upstairsId: ids.upstairsId,
+    sessionId: ids.sessionId,
+    readOnly: membership.readOnly,
+    sizeBytes: core.sizeBytes,
+    blockBytes: core.blockBytes,
+    replicas: membership.replicas.map((replica, index) => {
+      const lane = core.lanes[index]!;
+      return {
+        address: `${replica.address.host}:${replica.address.port}`,
+        phase: replica.phase,
+        mode: replica.mode,
+        regionUuid: replica.region?.uuid ?? null,
+        silentMs: replica.isConnected ? nowMs - replica.lastHeardMs : null,
+        jobs: lane.sentJobs,
+        bytes: lane.sentBytes,
+        heldJobs: lane.heldJobs,
+        heldBytes: lane.heldBytes,
+        connections: replica.connections,
+        replays: lane.replays,
+        errorReports: lane.errorReports,
+        jobErrors: lane.jobErrors,
+        badBlocks: lane.badBlocks,
+        readsAnswered: lane.readsAnswered,
+        readBytesAnswered: lane.readBytesAnswered,
+        trouble: replica.trouble?.message ?? null,
+      };
+    }),
+    reconciliation:
+      membership.reconciliation === null
+        ? null
+        : {
+            done: membership.reconciliation.stepsDone,
+            inAll: membership.reconciliation.stepsInAll,
+          },
+    openRequests: engine.openCount,
+    waitingWrites: engine.waitingWrites,
+    jobs: core.table.liveCount,
+    nextJobId: core.nextJobId,
+    writeMemory: { usedBytes: core.writeShare.usedBytes, sizeBytes: core.writeShare.sizeBytes },
+    readMemory: { usedBytes: core.readShare.usedBytes, sizeBytes: core.readShare.sizeBytes },
+    counts: {
+      ...engine.counts,
+      readRetries: engine.readRetries,
+      flushesSubmitted: engine.flushesSubmitted,
+      barriersSubmitted: engine.barriersSubmitted,
+      reconciliations: membership.reconciliations,
+    },
+  };
+}

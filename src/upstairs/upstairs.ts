@@ -1,0 +1,94 @@
+import type { Fault } from "../base/fault.js";
+import type { BlockDevice, DeviceClient } from "../ports/device.js";
+import type { Engine } from "./engine.js";
+import { type Done, Membership } from "./membership.js";
+import type { UpstairsOptions, UpstairsPorts } from "./options.js";
+import { type UpstairsStatus, upstairsStatus } from "./status.js";
+
+export interface UpstairsEvents {
+  /**
+   * Another host has taken the volume over. Called once; every request unanswered has ended with DeviceStatus.shutdown,
+   * later ones do at once, and nothing is ever written again.
+   */
+  superseded(fault: Fault): void;
+}
+
+/**
+ * A volume on three downstairs as a block device. Requests are served from the moment `activate` answered without a fault until
+ * `stop` is called. The README of this folder describes what it promises and how.
+ */
+export class Upstairs implements BlockDevice {
+  readonly volatile = true;
+  readonly #membership: Membership;
+  readonly #engine: Engine;
+  readonly #ports: UpstairsPorts;
+
+  constructor(options: UpstairsOptions, ports: UpstairsPorts, events: UpstairsEvents) {
+    this.#ports = ports;
+    this.#membership = new Membership(options, ports, (fault) => events.superseded(fault));
+    this.#engine = this.#membership.engine;
+  }
+
+  /**
+   * Connects, makes the replicas equal, and answers once: with null when requests are served, or with what makes that impossible. What
+   * may pass (a downstairs that is not there yet, another version) is waited for, as long as it takes.
+   */
+  activate(then: Done): void {
+    this.#membership.activate(then);
+  }
+  /** Finishes what was asked for, flushes everywhere, closes. The fault, if any, says what could not be done. */
+  stop(then: Done): void {
+    this.#membership.stop(then);
+  }
+  status(): UpstairsStatus {
+    return upstairsStatus(this.#membership, this.#ports.clock.nowMs());
+  }
+
+  /** 0 before activation. */
+  get sizeBytes(): number {
+    return this.#engine.core.sizeBytes;
+  }
+  get blockBytes(): number {
+    return this.#engine.core.blockBytes;
+  }
+  get readOnly(): boolean {
+    return this.#membership.readOnly;
+  }
+  place(_offset: number, length: number, client: DeviceClient): number {
+    return this.#engine.place(length, client);
+  }
+  unplace(at: number): void {
+    this.#engine.unplace(at);
+  }
+  read(offset: number, length: number, client: DeviceClient, tag: number): void {
+    this.#engine.read(offset, length, client, tag);
+  }
+  write(
+    offset: number,
+    length: number,
+    at: number,
+    flags: number,
+    client: DeviceClient,
+    tag: number,
+  ): void {
+    this.#engine.write(offset, length, at, flags, client, tag);
+  }
+  writeZeroes(
+    offset: number,
+    length: number,
+    flags: number,
+    client: DeviceClient,
+    tag: number,
+  ): void {
+    this.#engine.writeZeroes(offset, length, flags, client, tag);
+  }
+  trim(offset: number, length: number, _flags: number, client: DeviceClient, tag: number): void {
+    this.#engine.trim(offset, length, client, tag);
+  }
+  flush(client: DeviceClient, tag: number): void {
+    this.#engine.flush(client, tag);
+  }
+  release(hold: number): void {
+    this.#engine.release(hold);
+  }
+}
