@@ -13,8 +13,8 @@ import { Flushes } from "./flushes.js";
 import { Kind, NONE, Part } from "./job-table.js";
 import type { Lane } from "./lane.js";
 import type { Tuning, UpstairsPorts } from "./options.js";
-import { replay } from "./replay.js";
 import { Reads } from "./reads.js";
+import { replay } from "./replay.js";
 import { Writes } from "./writes.js";
 import { Zeroes } from "./zeroes.js";
 
@@ -50,12 +50,7 @@ export class Engine {
     this.#flushes = new Flushes(this.core, () => this.#writes.freed());
     this.#writes = new Writes(this.core, this.#flushes, isBuffered);
     this.#reads = new Reads(this.core, this.#writes);
-    this.#zeroes = new Zeroes(
-      this.core,
-      this.#writes,
-      this.#flushes,
-      () => this.#nextTicket++,
-    );
+    this.#zeroes = new Zeroes(this.core, this.#writes, this.#flushes, () => this.#nextTicket++);
     this.#reports = new ErrorReports(this.core);
   }
 

@@ -28,10 +28,15 @@ export class ErrorReports {
     if (trouble === undefined) {
       trouble = { count: 0, sinceMs: nowMs };
       troubles.set(jobId, trouble);
-      notes("warn", "replica.errorReport", `replica ${lane.index} reports ${text}, and goes on trying`, {
-        replica: lane.index,
-        job: jobId,
-      });
+      notes(
+        "warn",
+        "replica.errorReport",
+        `replica ${lane.index} reports ${text}, and goes on trying`,
+        {
+          replica: lane.index,
+          job: jobId,
+        },
+      );
     }
     trouble.count += 1;
     if (trouble.count < reportsMax && nowMs - trouble.sinceMs < reportsMs) return;

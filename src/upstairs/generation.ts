@@ -11,9 +11,7 @@ type Then = (fault: Fault | null, generation: Generation) => void;
 export function chooseGeneration(source: GenerationSource, clock: Clock, then: Then): void {
   if (source.kind === "given") {
     const fault =
-      source.value === 0n
-        ? new Fault("TRIVET_E_GENERATION_ZERO", "generation 0 was given")
-        : null;
+      source.value === 0n ? new Fault("TRIVET_E_GENERATION_ZERO", "generation 0 was given") : null;
     then(fault, source.value as Generation);
     return;
   }

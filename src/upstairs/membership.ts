@@ -10,7 +10,7 @@ import { Engine } from "./engine.js";
 import { chooseGeneration, raiseGeneration, tooLow } from "./generation.js";
 import type { Phase, Terms, Versions } from "./negotiation.js";
 import { TUNING, type Tuning, type UpstairsOptions, type UpstairsPorts } from "./options.js";
-import { compare, type Comparison, Reconciliation } from "./reconcile.js";
+import { type Comparison, compare, Reconciliation } from "./reconcile.js";
 import { regionProblem } from "./region-check.js";
 import { Replica, type ReplicaOwner } from "./replica.js";
 
@@ -491,12 +491,7 @@ export class Membership implements ReplicaOwner {
     this.engine.sent(tag);
   }
 
-  #note(
-    level: "info" | "warn" | "error",
-    event: string,
-    text: string,
-    replica?: number,
-  ): void {
+  #note(level: "info" | "warn" | "error", event: string, text: string, replica?: number): void {
     this.#ports.notes(level, event, text, replica === undefined ? {} : { replica });
   }
 }

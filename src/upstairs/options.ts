@@ -1,3 +1,4 @@
+import type { Fault } from "../base/fault.js";
 import type { Generation, Uuid } from "../base/ids.js";
 import {
   AUTO_FLUSH_MS,
@@ -9,7 +10,6 @@ import {
   SILENCE_MS_MAX,
 } from "../base/limits.js";
 import type { RegionDefinition } from "../crucible/region-definition.js";
-import type { Fault } from "../base/fault.js";
 import type { Arena } from "../ports/arena.js";
 import type { Clock } from "../ports/clock.js";
 import type { Hasher } from "../ports/hasher.js";

@@ -1,8 +1,8 @@
 import { invariant } from "../base/invariant.js";
 import { errorText } from "../crucible/error.js";
+import { REFUSE } from "../crucible/frame-receiver.js";
 import { READ_CONTEXT_BYTES, READ_UNENCRYPTED } from "../crucible/layout.js";
 import { READ_RESPONSE_HEAD_BYTES } from "../crucible/put.js";
-import { REFUSE } from "../crucible/frame-receiver.js";
 import { ReadResponseFrame } from "../crucible/replies.js";
 import { type DeviceClient, DeviceStatus } from "../ports/device.js";
 import { firstBadBlock } from "./check-blocks.js";
@@ -60,13 +60,7 @@ export class Reads {
   }
 
   /** Blocks and order of arrival are checked and given by the caller. */
-  ask(
-    start: number,
-    blocks: number,
-    ticket: number,
-    client: DeviceClient,
-    tag: number,
-  ): void {
+  ask(start: number, blocks: number, ticket: number, client: DeviceClient, tag: number): void {
     const { table, blockBytes } = this.#core;
     const slot = table.take(Kind.read);
     table.start[slot] = start;
@@ -186,9 +180,7 @@ export class Reads {
   #mayHave(lane: Lane, bytes: number): boolean {
     const { jobsMax, bytesMax } = this.#core.tuning;
     if (lane.standing !== "active") return false;
-    return (
-      lane.sentJobs === 0 || (lane.sentJobs < jobsMax && lane.sentBytes + bytes <= bytesMax)
-    );
+    return lane.sentJobs === 0 || (lane.sentJobs < jobsMax && lane.sentBytes + bytes <= bytesMax);
   }
   /** Everybody who is there or will be back gave a bad answer. */
   #isHopeless(slot: number): boolean {

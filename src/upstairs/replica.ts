@@ -2,7 +2,14 @@ import { Fault } from "../base/fault.js";
 import { FRAME_BYTES_MIN } from "../base/limits.js";
 import { FrameReceiver, PAUSE, REFUSE } from "../crucible/frame-receiver.js";
 import { countAt, JOB_AT } from "../crucible/layout.js";
-import { decode, encodedBytes, encodeInto, KINDS, type Message, TAG } from "../crucible/messages.js";
+import {
+  decode,
+  encodedBytes,
+  encodeInto,
+  KINDS,
+  type Message,
+  TAG,
+} from "../crucible/messages.js";
 import type { RegionDefinition } from "../crucible/region-definition.js";
 import { AckFrame } from "../crucible/replies.js";
 import type { SessionIds } from "../crucible/session-ids.js";

@@ -1,5 +1,6 @@
 import type { Generation } from "../base/ids.js";
 import { COMPOSE_BYTES_MAX } from "../base/limits.js";
+import type { Memory } from "../crucible/layout.js";
 import { TAG } from "../crucible/messages.js";
 import {
   barrierBytes,
@@ -12,7 +13,6 @@ import {
   writeHeadBytes,
   writeTailBytes,
 } from "../crucible/put.js";
-import type { Memory } from "../crucible/layout.js";
 import type { SessionIds } from "../crucible/session-ids.js";
 import type { Arena } from "../ports/arena.js";
 import type { Stream } from "../ports/stream.js";
@@ -158,7 +158,8 @@ export class Sender {
         slot * SHORT_TAIL_BYTES,
         slot * SHORT_TAIL_BYTES + tailBytes,
       );
-    else if (inline) arena.bytes.copy(this.#memory.bytes, at + headBytes, tailAt, tailAt + tailBytes);
+    else if (inline)
+      arena.bytes.copy(this.#memory.bytes, at + headBytes, tailAt, tailAt + tailBytes);
     this.#leave(stream);
     // The tail needs no notice of its own: it leaves before the payload does, and is freed with it.
     if (!inline) stream.attach(tailAt, tailBytes, -1);
