@@ -1,6 +1,6 @@
-import { createServer } from "node:net";
 import { existsSync, readFileSync } from "node:fs";
 import { open, rename } from "node:fs/promises";
+import { createServer } from "node:net";
 import { join } from "node:path";
 import { Fault } from "../../base/fault.js";
 import { syncDirectory } from "../files.js";
@@ -37,7 +37,10 @@ export function readPlan(folder: string): DemoPlan | undefined {
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;
   }
-  throw new Fault("TRIVET_E_CONFIG", `${path} is not what a demo writes; remove it to have it made anew`);
+  throw new Fault(
+    "TRIVET_E_CONFIG",
+    `${path} is not what a demo writes; remove it to have it made anew`,
+  );
 }
 
 export async function writePlan(folder: string, plan: DemoPlan): Promise<void> {
