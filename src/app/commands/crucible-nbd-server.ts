@@ -67,6 +67,7 @@ export function compatSettings(
     ...settings,
     exportName: EXPORT_NAME,
     anyName: true,
+    listensExplicitly: address !== undefined,
     generation: gen === undefined ? undefined : parseGeneration("--gen", gen),
     addresses:
       address === undefined

@@ -1,4 +1,4 @@
-import t from "tap";
+import t, { type Test } from "tap";
 import type { Command, Group } from "../../../../src/app/cli/command.js";
 import { helpText } from "../../../../src/app/cli/help.js";
 import { parseCommandLine } from "../../../../src/app/cli/parse.js";
@@ -28,9 +28,8 @@ const root: Group = {
 };
 
 const ask = (line: string) => parseCommandLine(root, line === "" ? [] : line.split(" "));
-const refused = (t: Tap, line: string, message: RegExp) =>
+const refused = (t: Test, line: string, message: RegExp) =>
   t.throws(() => ask(line), { code: "TRIVET_E_USAGE", message });
-type Tap = { throws(run: () => void, want: object): unknown };
 
 t.test("options, operands and subcommands", async (t) => {
   const request = ask("paint --size 3 north --layer=1 --layer 2 --dry blue");

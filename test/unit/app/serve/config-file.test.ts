@@ -1,9 +1,8 @@
-import t from "tap";
+import t, { type Test } from "tap";
 import { parseConfig, readConfigFile } from "../../../../src/app/serve/config-file.js";
 
-const refused = (t: Tap, text: string, message: string | RegExp) =>
+const refused = (t: Test, text: string, message: string | RegExp) =>
   t.throws(() => parseConfig(text, "v.toml"), { code: "TRIVET_E_CONFIG", message });
-type Tap = { throws(run: () => void, want: object): unknown };
 
 t.test("keys are the options, in their textual form", async (t) => {
   const values = parseConfig(
