@@ -33,7 +33,8 @@ export async function demo(input: Input, shell: Shell): Promise<void> {
   const engine = parseEngine("--engine", input.text("engine") ?? "auto");
   const address = input.text("address");
   const socket = input.text("socket");
-  const listen = address === undefined ? undefined : parseAddress("--address", address, { anyPort: true });
+  const listen =
+    address === undefined ? undefined : parseAddress("--address", address, { anyPort: true });
   mkdirSync(folder, { recursive: true });
   const unlock = lockFolder(folder);
   const log = processLog(shell.style, "info");

@@ -89,7 +89,8 @@ export async function runRegions(
       notes: log.notes,
       notifySocket: shell.env.NOTIFY_SOCKET,
       progress: (directory, done, total) => {
-        const bar = opening.get(directory) ?? stderrProgress(`opening ${directory}`, total, "extents");
+        const bar =
+          opening.get(directory) ?? stderrProgress(`opening ${directory}`, total, "extents");
         opening.set(directory, bar);
         bar.advance(1);
         if (done === total) bar.done();

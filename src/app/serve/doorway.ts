@@ -61,7 +61,10 @@ export class Doorway {
   }
 
   #arrived(stream: Stream): void {
-    if (this.#accept !== undefined) return this.#accept(stream);
+    if (this.#accept !== undefined) {
+      this.#accept(stream);
+      return;
+    }
     const held = new HeldStream(stream, () => this.#waiting.delete(held));
     if (this.#waiting.size >= NBD_CONNECTIONS_MAX) held.destroy();
     else this.#waiting.add(held);
