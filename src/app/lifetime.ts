@@ -72,7 +72,7 @@ export class Lifetime {
 
   #signalled(signal: Signal): void {
     const since = this.#stoppingSince;
-    if (since === undefined) return this.stop(signal);
-    if (performance.now() - since > SAME_STOP_MS) process.exit(128 + SIGNALS[signal]);
+    if (since === undefined) this.stop(signal);
+    else if (performance.now() - since > SAME_STOP_MS) process.exit(128 + SIGNALS[signal]);
   }
 }

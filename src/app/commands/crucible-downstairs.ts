@@ -41,7 +41,7 @@ const dataOf = (input: Input): string => {
   return directory;
 };
 
-async function clone(input: Input, directory: string, source: string): Promise<void> {
+async function clone(directory: string, source: string): Promise<void> {
   const address = parseAddress("the source", source);
   const { runClone } = await import("../downstairs/clone.js");
   const log = processLog("crucible-downstairs", "info");
@@ -74,7 +74,10 @@ const CREATE: Command = {
     "import-path": { value: "FILE", short: "i", help: "Fill the region from an image" },
     uuid: { value: "UUID", short: "u", help: "Name of the region" },
     encrypted: { help: "Blocks will be encrypted by the upstairs" },
-    "clone-source": { value: "IP:PORT", help: "Fill it from a read-only downstairs' repair server" },
+    "clone-source": {
+      value: "IP:PORT",
+      help: "Fill it from a read-only downstairs' repair server",
+    },
   },
   async run(input, shell) {
     const source = input.text("clone-source");
@@ -85,7 +88,7 @@ const CREATE: Command = {
       parseAddress("--clone-source", source);
     }
     await compatCreate(input, shell);
-    if (source !== undefined) await clone(input, dataOf(input), source);
+    if (source !== undefined) await clone(dataOf(input), source);
   },
 };
 
@@ -144,7 +147,7 @@ const CLONE: Command = {
     refuseWhatIsNotThere(input, ["trace-endpoint"]);
     const source = input.text("source");
     if (source === undefined) throw usage("--source is missing");
-    await clone(input, dataOf(input), source);
+    await clone(dataOf(input), source);
   },
 };
 

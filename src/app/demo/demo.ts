@@ -37,7 +37,7 @@ export async function demo(input: Input, shell: Shell): Promise<void> {
     address === undefined ? undefined : parseAddress("--address", address, { anyPort: true });
   mkdirSync(folder, { recursive: true });
   const unlock = lockFolder(folder);
-  const log = processLog(shell.style, "info");
+  const log = processLog(shell.style, "info", true);
   const lifetime = new Lifetime();
   const replicas: Replica[] = [];
   try {

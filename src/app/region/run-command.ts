@@ -73,7 +73,7 @@ export async function runRegions(
   input: Input,
   shell: Shell,
   regions: readonly RegionToRun[],
-  options: Pick<DownstairsOptions, "engine" | "arenaBytes">,
+  options: Partial<Pick<DownstairsOptions, "engine" | "arenaBytes">>,
 ): Promise<void> {
   const { runDownstairs } = await import("../downstairs/run.js");
   const hasLevel = shell.style === "trivet";

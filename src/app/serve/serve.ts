@@ -1,6 +1,7 @@
 import { Fault } from "../../base/fault.js";
 import type { Generation } from "../../base/ids.js";
 import { type Host, openHost } from "../../host/open.js";
+import { inheritedListeners } from "../../host/sockets.js";
 import { NbdServer } from "../../nbd/server.js";
 import type { BlockDevice } from "../../ports/device.js";
 import type { Notes } from "../../ports/notes.js";
@@ -12,7 +13,6 @@ import { UnalignedDevice } from "../../volume/unaligned.js";
 import type { Shell } from "../cli/command.js";
 import { Lifetime } from "../lifetime.js";
 import { processLog } from "../logging.js";
-import { passedSockets } from "../nbd-listen.js";
 import { showBytes } from "../progress.js";
 import { asFault } from "../report.js";
 import { Doorway } from "./doorway.js";
@@ -70,7 +70,7 @@ interface Run {
 
 async function run({ settings, shell, hooks, notes, lifetime, host }: Run): Promise<void> {
   const doorway = new Doorway();
-  const descriptors = passedSockets(process.env);
+  const descriptors = inheritedListeners(shell.env, process.pid);
   // Whoever passes sockets has decided where to listen.
   const passed = descriptors.length > 0 && !settings.listensExplicitly;
   const addresses = passed ? [] : settings.addresses;

@@ -25,7 +25,7 @@ t.test("a terminal sees a bar after two seconds, and it goes away", async (t) =>
   t.equal(written.length, 1);
   t.ok(
     /^\rverifying \[#{8}\.{32}\] 20 % of 100 MiB, 10 MiB\/s, 8 s left/.test(written[0]!),
-    written[0],
+    `${written[0]}`,
   );
   wait(50);
   progress.advance(1);
