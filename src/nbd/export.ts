@@ -11,8 +11,13 @@ export interface ExportOptions {
   readonly description?: string;
   /** Serves requests at multiples of its blockBytes; others get EINVAL, so wrap it (volume/unaligned) to serve them. */
   readonly device: BlockDevice;
-  /** Block size to advertise as the minimum, when it is not the device's own: that of the device below the wrapper. */
+  /** True block size, when it is not the device's own: that of the device below the wrapper. */
   readonly blockBytes?: number;
+  /**
+   * Announced as the smallest request; default: the true block size. libnbd refuses smaller ones by itself and QEMU merges them by
+   * itself, so a device that serves them may announce less, for clients such as nbdfuse that cannot merge.
+   */
+  readonly minimumBytes?: number;
   readonly readOnly?: boolean;
 }
 
@@ -33,10 +38,13 @@ export class NbdExport {
     this.descriptionBytes = Buffer.from(options.description ?? "", "utf8");
     this.device = options.device;
     this.readOnly = (options.readOnly ?? false) || options.device.readOnly;
-    this.minimumBytes = options.blockBytes ?? options.device.blockBytes;
-    this.preferredBytes = Math.max(PREFERRED_BLOCK_BYTES, this.minimumBytes);
+    const blockBytes = options.blockBytes ?? options.device.blockBytes;
+    this.minimumBytes = options.minimumBytes ?? blockBytes;
+    this.preferredBytes = Math.max(PREFERRED_BLOCK_BYTES, blockBytes);
     invariant(this.nameBytes.length <= NBD_STRING_BYTES_MAX, "an export's name fits the protocol");
     invariant(this.descriptionBytes.length <= NBD_STRING_BYTES_MAX, "a description fits it too");
+    invariant(this.minimumBytes >= options.device.blockBytes, "no less is announced than served");
+    invariant(this.minimumBytes <= blockBytes, "and no more than a block");
     invariant(this.minimumBytes <= 65536, "a minimum block size is at most 64 KiB");
     invariant((this.minimumBytes & (this.minimumBytes - 1)) === 0, "and a power of two");
     this.#offers =

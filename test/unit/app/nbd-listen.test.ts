@@ -1,0 +1,23 @@
+import t from "tap";
+import { passedSockets } from "../../../src/app/nbd-listen.js";
+import { Fault } from "../../../src/base/fault.js";
+
+t.test("sockets passed by a service manager", async (t) => {
+  const rows: [NodeJS.ProcessEnv, number[]][] = [
+    [{}, []],
+    [{ LISTEN_PID: "77", LISTEN_FDS: "1" }, [3]],
+    [{ LISTEN_PID: "77", LISTEN_FDS: "3", LISTEN_FDNAMES: "a:b:c" }, [3, 4, 5]],
+    [{ LISTEN_PID: "77", LISTEN_FDS: "0" }, []],
+    [{ LISTEN_PID: "78", LISTEN_FDS: "1" }, []],
+    [{ LISTEN_PID: "", LISTEN_FDS: "1" }, []],
+    [{ LISTEN_FDS: "1" }, []],
+  ];
+  for (const [environment, sockets] of rows) {
+    const title = JSON.stringify(environment);
+    const given = { ...environment, PATH: "/bin" };
+    t.same(passedSockets(given, 77), sockets, title);
+    t.same(given, { PATH: "/bin" }, `${title}: nothing is left for our children`);
+  }
+  for (const count of ["x", "-1", "65", "99999", "1.5", ""])
+    t.throws(() => passedSockets({ LISTEN_PID: "77", LISTEN_FDS: count }, 77), Fault, count);
+});
