@@ -89,6 +89,7 @@ function checkNode() {
 // ---- Debian packages -------------------------------------------------------------------------------
 
 function missingPackages(names) {
+  // biome-ignore lint/suspicious/noTemplateCurlyInString: dpkg-query's own placeholders
   const answer = ask("dpkg-query", ["-W", "-f", "${Package} ${db:Status-Status}\\n", ...names]);
   if (!answer.found) return undefined;
   const installed = new Set();

@@ -2,6 +2,7 @@ import type { Command, Group, ProgramStyle, Shell } from "./cli/command.js";
 import { helpText } from "./cli/help.js";
 import { parseCommandLine } from "./cli/parse.js";
 import { CRUCIBLE_DOWNSTAIRS } from "./commands/crucible-downstairs.js";
+import { CRUCIBLE_NBD_SERVER } from "./commands/crucible-nbd-server.js";
 import { TRIVET } from "./commands/trivet.js";
 import { endingFor } from "./report.js";
 import { programVersion } from "./version.js";
@@ -33,13 +34,14 @@ export async function main(style: ProgramStyle, argv: readonly string[]): Promis
   }
 }
 
-const TABLES: Readonly<Record<string, Command | Group>> = {
+const TABLES: Readonly<Record<ProgramStyle, Command | Group>> = {
   trivet: TRIVET,
+  "crucible-nbd-server": CRUCIBLE_NBD_SERVER,
   "crucible-downstairs": CRUCIBLE_DOWNSTAIRS,
 };
 
 async function dispatch(shell: Shell, argv: readonly string[]): Promise<number> {
-  const request = parseCommandLine(TABLES[shell.style]!, argv);
+  const request = parseCommandLine(TABLES[shell.style], argv);
   switch (request.kind) {
     case "help":
       if (shell.style === "crucible-downstairs") {

@@ -1,6 +1,7 @@
 /** Shows how far a long piece of work has come: a bar on a terminal, a plain line every ten seconds elsewhere. */
 export interface Progress {
-  advance(bytes: number): void;
+  /** In the unit of the total. */
+  advance(amount: number): void;
   /** Removes the bar. */
   done(): void;
 }
@@ -21,6 +22,7 @@ export function startProgress(
   totalBytes: number,
   output: ProgressOutput,
   nowMs: () => number,
+  show: (amount: number) => string = showBytes,
 ): Progress {
   const startedMs = nowMs();
   let moved = 0;
@@ -30,7 +32,7 @@ export function startProgress(
     const rate = moved / (elapsedMs / 1000);
     const percent = totalBytes === 0 ? 100 : Math.floor((100 * moved) / totalBytes);
     const left = rate > 0 ? showSeconds((totalBytes - moved) / rate) : "?";
-    return `${percent} % of ${showBytes(totalBytes)}, ${showBytes(rate)}/s, ${left} left`;
+    return `${percent} % of ${show(totalBytes)}, ${show(rate)}/s, ${left} left`;
   };
   return {
     advance(bytes) {
@@ -81,11 +83,11 @@ export function showSeconds(seconds: number): string {
   return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
-/** Progress of this process, on standard error, so that results can be piped. */
-export const stderrProgress = (label: string, totalBytes: number): Progress =>
+/** Progress of this process, on standard error, so that results can be piped. In bytes unless another unit is named. */
+export const stderrProgress = (label: string, total: number, unit?: string): Progress =>
   startProgress(
     label,
-    totalBytes,
+    total,
     {
       isTerminal: process.stderr.isTTY === true,
       columns: process.stderr.columns ?? 80,
@@ -94,4 +96,5 @@ export const stderrProgress = (label: string, totalBytes: number): Progress =>
       },
     },
     () => performance.now(),
+    unit === undefined ? showBytes : (amount) => `${Math.round(amount)} ${unit}`,
   );

@@ -1,5 +1,4 @@
 import type { Uuid } from "../base/ids.js";
-import type { RegionDefinition } from "../crucible/region-definition.js";
 import type { Answer, Request } from "./answer.js";
 
 // The repair HTTP interface, as a function from request to answer (downstairs reference 7.1). Status codes,
@@ -10,7 +9,9 @@ import type { Answer, Request } from "./answer.js";
 
 /** The region behind the interface. */
 export interface RepairSource {
-  readonly definition: RegionDefinition;
+  /** What region.json says, as it is sent. */
+  readonly info: object;
+  readonly extentCount: number;
   readonly readOnly: boolean;
   isClosed(extent: number): boolean;
   /** Path of an extent's data file, for any u32. */
@@ -65,7 +66,7 @@ export class RepairRoutes {
     const [first, second = "", third = ""] = parts;
     const source = this.#source;
     if (parts.length === 1) {
-      if (first === "region-info") return (then) => then(json(regionInfo(source.definition)));
+      if (first === "region-info") return (then) => then(json(source.info));
       if (first === "region-mode") return (then) => then(json(source.readOnly));
       if (first === "work")
         return (then) => {
@@ -115,10 +116,10 @@ export class RepairRoutes {
   }
 
   #ready(extent: number): Answer {
-    const { readOnly, definition } = this.#source;
+    const { readOnly, extentCount } = this.#source;
     if (readOnly) return json(true);
-    if (extent < definition.extentCount) return json(this.#source.isClosed(extent));
-    return this.#error(400, `extent ${extent} of ${definition.extentCount}`);
+    if (extent < extentCount) return json(this.#source.isClosed(extent));
+    return this.#error(400, `extent ${extent} of ${extentCount}`);
   }
 
   #file(extent: number, type: string, then: (answer: Answer) => void): void {
@@ -153,19 +154,6 @@ function json(value: unknown): Answer {
     status: 200,
     headers: { "content-type": "application/json" },
     text: JSON.stringify(value),
-  };
-}
-
-/** region.json on one line. */
-function regionInfo(region: RegionDefinition): object {
-  return {
-    block_size: region.blockSize,
-    extent_size: { value: region.extentSize, shift: region.shift },
-    extent_count: region.extentCount,
-    uuid: region.uuid,
-    encrypted: region.encrypted,
-    database_read_version: region.databaseReadVersion,
-    database_write_version: region.databaseWriteVersion,
   };
 }
 

@@ -62,6 +62,8 @@ export class JobRunner implements StoreDone {
   readonly #timers = new Map<number, Cancel>();
   /** Reads that wait until the peer has taken earlier ones, or for memory. */
   #readsHeld: number[] = [];
+  /** Memory of reads in progress in the store. */
+  #readingBytes = 0;
   #awaitingMemory = false;
   #stopped = false;
 
@@ -177,7 +179,7 @@ export class JobRunner implements StoreDone {
     const room = READ_RESPONSE_HEAD_BYTES + count * READ_CONTEXT_BYTES_MAX + 8;
     const dataOffset = Math.ceil(room / DATA_ALIGN) * DATA_ALIGN;
     const length = dataOffset + count * store.definition.blockSize;
-    const outstanding = this.replies.bytes;
+    const outstanding = this.replies.bytes + this.#readingBytes;
     if (outstanding > 0 && outstanding + length > REPLY_BYTES_MAX) {
       this.#readsHeld.push(slot);
       return;
@@ -189,7 +191,9 @@ export class JobRunner implements StoreDone {
       return;
     }
     table.frameAt[slot] = at;
+    table.frameBytes[slot] = length;
     table.dataAt[slot] = at + dataOffset;
+    this.#readingBytes += length;
     if (count === 0) {
       this.#sendRead(slot, 0);
       return;
@@ -266,8 +270,10 @@ export class JobRunner implements StoreDone {
     const from = at + READ_RESPONSE_HEAD_BYTES;
     arena.bytes.copyWithin(headAt + READ_RESPONSE_HEAD_BYTES, from, from + contextsBytes);
     putReadResponse(arena, headAt, ids, table.id[slot]!, count, contextsBytes, data);
+    const length = table.frameBytes[slot]!;
     table.frameAt[slot] = -1;
-    stream.attach(headAt, head + data, this.replies.add(at, dataAt - at + data));
+    this.#readingBytes -= length;
+    stream.attach(headAt, head + data, this.replies.add(at, length));
     this.#finish(slot);
   }
 
@@ -290,8 +296,10 @@ export class JobRunner implements StoreDone {
 
   #storeFailed(slot: number, fault: Fault): void {
     // A write keeps its frame for the next attempt; a read finds new memory then.
-    if (this.#table.kind[slot] === JobKind.read) this.#freeFrame(slot);
+    const wasRead = this.#table.kind[slot] === JobKind.read;
+    if (wasRead) this.#freeFrame(slot);
     this.#fail(slot, crucibleErrorOf(fault), fault);
+    if (wasRead && this.#readsHeld.length > 0 && !this.#stopped) this.#retryReads();
   }
 
   #fail(slot: number, error: CrucibleError, fault: Fault): void {
@@ -417,6 +425,8 @@ export class JobRunner implements StoreDone {
     const at = this.#table.frameAt[slot]!;
     if (at < 0) return;
     this.#table.frameAt[slot] = -1;
+    if (this.#table.kind[slot] === JobKind.read)
+      this.#readingBytes -= this.#table.frameBytes[slot]!;
     this.#service.arena.free(at);
   }
 
@@ -437,10 +447,14 @@ export class JobRunner implements StoreDone {
     });
   }
 
+  /** In order, until one has to wait again. */
   #retryReads(): void {
-    if (this.#stopped) return;
     const held = this.#readsHeld;
     this.#readsHeld = [];
-    for (let i = 0; i < held.length && !this.#stopped; i++) this.#read(held[i]!);
+    for (let i = 0; i < held.length && !this.#stopped; i++) {
+      this.#read(held[i]!);
+      if (this.#readsHeld.length === 0) continue;
+      for (i += 1; i < held.length; i++) this.#readsHeld.push(held[i]!);
+    }
   }
 }

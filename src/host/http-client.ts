@@ -13,11 +13,11 @@ import type { Address } from "../ports/stream.js";
  * `idleMs` is given up; a slow one may take as long as it needs.
  */
 export class HttpRepairClient {
-  readonly #fileBytes: number;
+  readonly #fileBytes: () => number;
   readonly #idleMs: number;
 
-  /** `fileBytes`: the exact size of an extent file. */
-  constructor(fileBytes: number, idleMs: number = REPAIR_IDLE_MS) {
+  /** `fileBytes`: the exact size of an extent file, asked when one is about to come. */
+  constructor(fileBytes: () => number, idleMs: number = REPAIR_IDLE_MS) {
     this.#fileBytes = fileBytes;
     this.#idleMs = idleMs;
   }
@@ -49,9 +49,9 @@ export class HttpRepairClient {
     this.#boolean(source, "/region-mode", then);
   }
 
-  /** The source's region.json, not checked. */
-  regionInfo(source: Address, then: (fault: Fault | null, info: unknown) => void): void {
-    this.#json(source, "/region-info", then);
+  /** The source's region.json as it came, not checked. */
+  regionInfo(source: Address, then: (fault: Fault | null, text: string) => void): void {
+    this.#text(source, "/region-info", then);
   }
 
   /** Only extents of one file are copied, so that only "data" has a size that is known. */
@@ -79,7 +79,7 @@ export class HttpRepairClient {
     source: Address,
     target: string,
   ): Promise<void> {
-    const want = this.#fileBytes;
+    const want = this.#fileBytes();
     const said = answer.headers["content-length"];
     if (said !== undefined && Number(said) !== want) {
       answer.destroy();
@@ -123,11 +123,23 @@ export class HttpRepairClient {
     target: string,
     then: (fault: Fault | null, value: unknown) => void,
   ): void {
+    this.#text(source, target, (fault, text) => {
+      if (fault !== null) return then(fault, undefined);
+      let value: unknown;
+      try {
+        value = JSON.parse(text);
+      } catch (error) {
+        return then(asFault(error, source, target), undefined);
+      }
+      then(null, value);
+    });
+  }
+  #text(source: Address, target: string, then: (fault: Fault | null, text: string) => void): void {
     this.#get(source, target)
-      .then(readJson)
+      .then((answer) => readText(answer, REPAIR_JSON_BYTES_MAX))
       .then(
-        (value) => then(null, value),
-        (error) => then(asFault(error, source, target), undefined),
+        (text) => then(null, text),
+        (error) => then(asFault(error, source, target), ""),
       );
   }
 
@@ -135,6 +147,8 @@ export class HttpRepairClient {
   #get(source: Address, target: string): Promise<IncomingMessage> {
     return new Promise((done, fail) => {
       const { host, port } = source;
+      // The HTTP client takes port 0 for its default.
+      if (port === 0) return fail(wrong(source, target, ": port 0"));
       const asked = request({ host, port, path: target, agent: false, timeout: this.#idleMs });
       asked.on("timeout", () =>
         asked.destroy(wrong(source, target, `: nothing came for ${this.#idleMs / 1000} s`)),
@@ -150,10 +164,6 @@ export class HttpRepairClient {
       asked.end();
     });
   }
-}
-
-async function readJson(answer: IncomingMessage): Promise<unknown> {
-  return JSON.parse(await readText(answer, REPAIR_JSON_BYTES_MAX));
 }
 
 /** Fails when there is more than `max`. */

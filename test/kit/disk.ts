@@ -1,12 +1,11 @@
-/** What a disk writes whole. */
-export const SECTOR = 512;
-const ZEROS = Buffer.alloc(SECTOR);
+/** What a disk writes whole: 512 bytes, unless a disk is made with other sectors. */
+const SECTOR = 512;
 
 /**
  * One sector of a file. `versions`: everything that may be on the disk, oldest first; the last one is what the
  * page cache shows. `dirty`: the kernel will write it at the next sync; after a failed sync it will not.
  */
-type Sector = { versions: Buffer[]; dirty: boolean; serial: number };
+type Sector = { versions: Buffer[]; dirty: boolean };
 
 /**
  * A file whose every sector remembers what the disk may hold of it. The page cache writes sectors back whenever
@@ -14,19 +13,25 @@ type Sector = { versions: Buffer[]; dirty: boolean; serial: number };
  */
 export class FileNode {
   lockedBy = 0;
+  readonly #sectorBytes: number;
+  readonly #zeros: Buffer;
   readonly #sectors = new Map<number, Sector>();
   #sizes: number[] = [0];
-  #serial = 0;
+
+  constructor(sectorBytes: number) {
+    this.#sectorBytes = sectorBytes;
+    this.#zeros = Buffer.alloc(sectorBytes);
+  }
 
   get size(): number {
     return this.#sizes.at(-1)!;
   }
   resize(sizeBytes: number): void {
     if (sizeBytes < this.size) {
-      const first = Math.floor(sizeBytes / SECTOR);
+      const first = Math.floor(sizeBytes / this.#sectorBytes);
       for (const index of this.#sectors.keys())
         if (index >= first) {
-          const keep = Math.max(0, sizeBytes - index * SECTOR);
+          const keep = Math.max(0, sizeBytes - index * this.#sectorBytes);
           this.#touch(index, (bytes) => bytes.fill(0, keep));
         }
     }
@@ -50,14 +55,13 @@ export class FileNode {
   #touch(index: number, change: (bytes: Buffer) => void): void {
     let sector = this.#sectors.get(index);
     if (sector === undefined) {
-      sector = { versions: [ZEROS], dirty: false, serial: 0 };
+      sector = { versions: [this.#zeros], dirty: false };
       this.#sectors.set(index, sector);
     }
     const bytes = Buffer.from(sector.versions.at(-1)!);
     change(bytes);
     sector.versions.push(bytes);
     sector.dirty = true;
-    sector.serial = ++this.#serial;
   }
   #each(
     offset: number,
@@ -65,9 +69,9 @@ export class FileNode {
     visit: (index: number, from: number, count: number, at: number) => void,
   ): void {
     for (let at = 0; at < length; ) {
-      const index = Math.floor((offset + at) / SECTOR);
-      const from = (offset + at) % SECTOR;
-      const count = Math.min(SECTOR - from, length - at);
+      const index = Math.floor((offset + at) / this.#sectorBytes);
+      const from = (offset + at) % this.#sectorBytes;
+      const count = Math.min(this.#sectorBytes - from, length - at);
       visit(index, from, count, at);
       at += count;
     }
@@ -94,20 +98,19 @@ export class FileNode {
       if (sector.versions.at(-1) === version) sector.dirty = false;
   }
   cut(chance: () => number): FileNode {
-    const node = new FileNode();
+    const node = new FileNode(this.#sectorBytes);
     node.#sizes = [this.#sizes[Math.floor(chance() * this.#sizes.length)]!];
     for (const [index, { versions }] of this.#sectors) {
       const version = versions[Math.floor(chance() * versions.length)]!;
-      if (version !== ZEROS)
-        node.#sectors.set(index, { versions: [version], dirty: false, serial: 0 });
+      node.#sectors.set(index, { versions: [version], dirty: false });
     }
     return node;
   }
   copy(): FileNode {
-    const node = new FileNode();
+    const node = new FileNode(this.#sectorBytes);
     node.#sizes = [...this.#sizes];
     for (const [index, { versions, dirty }] of this.#sectors)
-      node.#sectors.set(index, { versions: [...versions], dirty, serial: 0 });
+      node.#sectors.set(index, { versions: [...versions], dirty });
     return node;
   }
 }
@@ -162,7 +165,15 @@ function apply(map: Map<string, Node>, entries: readonly Entry[]): void {
 /** A file system in memory that knows what would be left of it without power. Paths are absolute. */
 export class FakeDisk {
   #root = new DirectoryNode();
+  readonly #sectorBytes: number;
 
+  constructor(sectorBytes = SECTOR) {
+    this.#sectorBytes = sectorBytes;
+  }
+
+  newFile(): FileNode {
+    return new FileNode(this.#sectorBytes);
+  }
   find(path: string): Node | undefined {
     let node: Node = this.#root;
     for (const name of path.split("/")) {
@@ -192,11 +203,11 @@ export class FakeDisk {
   put(path: string, bytes: Uint8Array): void {
     const cut = path.lastIndexOf("/");
     this.makeDirectories(path.slice(0, cut));
-    const node = new FileNode();
+    const node = this.newFile();
     const buffer = Buffer.from(bytes);
     for (let at = 0; at < buffer.length; at += SECTOR) {
       const piece = buffer.subarray(at, at + SECTOR);
-      if (!piece.equals(ZEROS.subarray(0, piece.length))) node.writeSome(at, piece, () => true);
+      if (piece.some((byte) => byte !== 0)) node.writeSome(at, piece, () => true);
     }
     node.resize(buffer.length);
     node.synced(node.mark());
@@ -225,12 +236,12 @@ export class FakeDisk {
   }
   /** What may be left when the power goes now. This disk goes on. */
   cut(chance: () => number): FakeDisk {
-    const disk = new FakeDisk();
+    const disk = new FakeDisk(this.#sectorBytes);
     disk.#root = this.#root.cut(chance);
     return disk;
   }
   copy(): FakeDisk {
-    const disk = new FakeDisk();
+    const disk = new FakeDisk(this.#sectorBytes);
     disk.#root = this.#root.copy();
     return disk;
   }

@@ -159,7 +159,7 @@ export class FakeFiles implements FileIo, FileTree {
       if (mode === "create") {
         if (node !== undefined || parent === undefined)
           return () => then(this.#fault(path, parent === undefined ? ENOENT : EEXIST), -1);
-        node = new FileNode();
+        node = this.disk.newFile();
         parent.change([[name, node]]);
       }
       if (!(node instanceof FileNode)) return () => then(this.#fault(path, ENOENT), -1);
@@ -244,7 +244,7 @@ export class FakeFiles implements FileIo, FileTree {
       if (!(source instanceof FileNode) || parent === undefined) return ENOENT;
       let target = parent.get(name);
       if (target === undefined) {
-        target = new FileNode();
+        target = this.disk.newFile();
         parent.change([[name, target]]);
       }
       if (!(target instanceof FileNode)) return EEXIST;

@@ -1,3 +1,5 @@
+import xxhash from "xxhash-wasm";
+import type { BlockIndex, FlushNumber, Generation, JobId, Uuid } from "../../src/base/ids.js";
 import { COMPOSE_BYTES_MAX } from "../../src/base/limits.js";
 import { decode, encode, type Message } from "../../src/crucible/messages.js";
 import type { Arena } from "../../src/ports/arena.js";
@@ -64,3 +66,102 @@ export class ScriptedUpstairs implements StreamHandler {
     this.isClosed = true;
   }
 }
+
+/** What a test's upstairs is called. */
+export const UPSTAIRS = "aaaaaaaa-0000-4000-8000-000000000001" as Uuid;
+export const SESSION = "bbbbbbbb-0000-4000-8000-000000000001" as Uuid;
+
+/** Says the right things, and remembers under which ids. Blocks have 512 bytes and are filled with one byte. */
+export class Talk {
+  readonly peer: ScriptedUpstairs;
+  readonly upstairsId: Uuid;
+  readonly sessionId: Uuid;
+  readonly generation: Generation;
+
+  constructor(
+    peer: ScriptedUpstairs,
+    generation = 1n,
+    upstairsId: Uuid = UPSTAIRS,
+    sessionId: Uuid = SESSION,
+  ) {
+    this.peer = peer;
+    this.generation = generation as Generation;
+    this.upstairsId = upstairsId;
+    this.sessionId = sessionId;
+  }
+  hello(readOnly = false): void {
+    const { upstairsId, sessionId, generation } = this;
+    this.peer.say({
+      kind: "HereIAm",
+      version: 13,
+      upstairsId,
+      sessionId,
+      generation,
+      readOnly,
+      encrypted: false,
+      alternateVersions: [],
+    });
+  }
+  promote(): void {
+    const { upstairsId, sessionId, generation } = this;
+    this.peer.say({ kind: "PromoteToActive", upstairsId, sessionId, generation });
+  }
+  /** All of the negotiation in one go. */
+  activate(readOnly = false): void {
+    this.hello(readOnly);
+    this.promote();
+    this.peer.say({ kind: "RegionInfoPlease" });
+    this.peer.say({ kind: "ExtentVersionsPlease" });
+  }
+  write(
+    jobId: number,
+    start: number,
+    count: number,
+    fill: number,
+    ...dependencies: number[]
+  ): void {
+    const data = Buffer.alloc(512 * count, fill);
+    const hash = hash64(Buffer.alloc(512, fill));
+    const context = { hash, encryption: null };
+    this.peer.say({
+      kind: "Write",
+      ...this.#job(jobId, dependencies),
+      start: start as BlockIndex,
+      contexts: new Array(count).fill(context),
+      data,
+    });
+  }
+  read(jobId: number, start: number, count: number, ...dependencies: number[]): void {
+    this.peer.say({
+      kind: "ReadRequest",
+      ...this.#job(jobId, dependencies),
+      start: start as BlockIndex,
+      count,
+    });
+  }
+  flush(jobId: number, flushNumber: number, ...dependencies: number[]): void {
+    this.say(jobId, dependencies, {
+      kind: "Flush",
+      flushNumber: flushNumber as FlushNumber,
+      generation: this.generation,
+      snapshot: null,
+      extentLimit: null,
+    });
+  }
+  /** Any job, without what all jobs share. */
+  say(jobId: number, dependencies: readonly number[], rest: object): void {
+    this.peer.say({ ...rest, ...this.#job(jobId, dependencies) } as Message);
+  }
+  #job(jobId: number, dependencies: readonly number[]) {
+    const { upstairsId, sessionId } = this;
+    return {
+      upstairsId,
+      sessionId,
+      jobId: jobId as JobId,
+      dependencies: dependencies as readonly JobId[],
+    };
+  }
+}
+
+const xxh = await xxhash();
+const hash64 = (bytes: Buffer): bigint => xxh.h64Raw(bytes);

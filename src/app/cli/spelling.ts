@@ -21,7 +21,7 @@ export function distance(from: string, to: string): number {
 /** ` (did you mean X?)`, or nothing when no word is near. */
 export function didYouMean(typed: string, words: readonly string[]): string {
   let best: string | undefined;
-  let bestDistance = Math.max(1, Math.floor(typed.length / 3)) + 1;
+  let bestDistance = typed.length < 4 ? 2 : 3;
   for (const word of words) {
     const d = word.startsWith(typed) && typed.length >= 3 ? 1 : distance(typed, word);
     if (d < bestDistance) {

@@ -29,3 +29,7 @@ export function readDefinition(directory: string): RegionDefinition {
   }
   return parseRegionConfig(text, path);
 }
+
+/** True when there is a region, or one whose import was not finished. */
+export const isRegion = (directory: string): boolean =>
+  existsSync(configPath(directory)) || existsSync(join(directory, IMPORTING_NAME));

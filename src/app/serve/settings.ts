@@ -73,6 +73,8 @@ export interface ServeSettings {
   readonly backing: Backing;
   readonly addresses: readonly Address[];
   readonly sockets: readonly string[];
+  /** False: the address is only the default. */
+  readonly listensExplicitly: boolean;
   readonly exportName: string;
   /** Also serve names that do not exist. */
   readonly anyName: boolean;
@@ -139,6 +141,7 @@ export function readSettings(
     backing,
     addresses: listenHere ? [parseAddress("--address", LISTEN_DEFAULT)] : named,
     sockets,
+    listensExplicitly: !listenHere,
     exportName: exportName ?? (path === undefined ? "" : basename(path, ".toml")),
     anyName: false,
     generation: sources.get("gen", parseGeneration),
@@ -161,6 +164,7 @@ export function defaultSettings(
     backing,
     addresses: [parseAddress("--address", LISTEN_DEFAULT)],
     sockets: [],
+    listensExplicitly: false,
     exportName: "",
     anyName: false,
     generation: undefined,

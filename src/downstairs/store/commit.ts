@@ -27,6 +27,8 @@ const SYNC = 0;
 /** What was being done, for messages. */
 const WORDS = {
   idle: "nothing",
+  first: "marking it dirty",
+  firstSync: "syncing the dirty mark",
   mark: "writing contexts",
   markSync: "syncing contexts",
   data: "writing data",
@@ -41,6 +43,8 @@ type Step = keyof typeof WORDS;
 /**
  * Brings one layer of one extent to its file, and ends a flush of it. One at a time per extent.
  *
+ *   first   only when a clean extent gets a block of zeros: dirty byte 1
+ *   sync
  *   mark    dirty byte 1 (unless it is known to be durable), new slots into the inactive arrays
  *   sync
  *   data    the blocks; in a flush also the bitmap
@@ -111,6 +115,7 @@ export class Commit implements FileDone {
     this.#errno = 0;
     this.#extents.use(extent);
     if (layer === null) this.#beginData();
+    else if (this.#extents.marked[extent] === 0 && this.#writesZeros(layer)) this.#beginFirst();
     else this.#beginMark();
   }
 
@@ -122,6 +127,13 @@ export class Commit implements FileDone {
       return;
     }
     switch (this.#step) {
+      case "first":
+        this.#sync("firstSync");
+        return;
+      case "firstSync":
+        this.#extents.marked[this.#extent] = 1;
+        this.#beginMark();
+        return;
       case "mark":
         if (this.#pending > 0) return;
         if (this.#cursor < this.#extents.layout.blocks) this.#writeSlots();
@@ -156,12 +168,34 @@ export class Commit implements FileDone {
     this.#pending += 1;
     this.#io.write(this.#file, offset, at, length, this, length);
   }
-  #sync(step: "markSync" | "dataSync" | "restSync" | "recordSync"): void {
+  #sync(step: "firstSync" | "markSync" | "dataSync" | "restSync" | "recordSync"): void {
     this.#step = step;
     this.#pending += 1;
     this.#io.sync(this.#file, true, this, SYNC);
   }
 
+  /**
+   * A slot in the inactive array of a clean extent means nothing, so dirty byte and slots may share a sync: if only slots reach
+   * the disk, they do not fit the data and never will. Except a slot for zeros, which fits a block
+   * that was never written: some later recovery would take it for written. So then the mark goes first.
+   */
+  #beginFirst(): void {
+    this.#step = "first";
+    this.#write(this.#extents.layout.metadataAt, this.#oneAt, 1);
+  }
+  #writesZeros(layer: Layer): boolean {
+    const held = this.#held;
+    const { bytes } = this.#arena;
+    const { blocks, blockBytes } = this.#extents.layout;
+    for (let b = held.next(layer, 0); b < blocks; b = held.next(layer, b + 1)) {
+      const record = held.at(layer, b);
+      const at = held.dataOf(record, b);
+      // Most blocks show at a glance that they are not.
+      if (bytes[at] !== 0 || bytes[at + 1] !== 0 || bytes[at + blockBytes - 1] !== 0) continue;
+      if (held.encrypted[record] === 0 && this.#hasher.isZero(at, blockBytes)) return true;
+    }
+    return false;
+  }
   #beginMark(): void {
     this.#step = "mark";
     if (this.#extents.marked[this.#extent] === 0)

@@ -18,8 +18,8 @@ export const DIRECTORY = "/r";
 export const xxh = await xxhash();
 
 /** A region directory as `create` makes it. */
-export function freshDisk(region: RegionDefinition): FakeDisk {
-  const disk = new FakeDisk();
+export function freshDisk(region: RegionDefinition, sectorBytes = 512): FakeDisk {
+  const disk = new FakeDisk(sectorBytes);
   disk.put(`${DIRECTORY}/region.json`, Buffer.from(renderRegionConfig(region)));
   const layout = extentLayout(region);
   const file = Buffer.alloc(layout.fileBytes);

@@ -1,0 +1,242 @@
+import { Fault } from "../../base/fault.js";
+import type { Generation } from "../../base/ids.js";
+import { type Host, openHost } from "../../host/open.js";
+import { inheritedListeners } from "../../host/sockets.js";
+import { NbdServer } from "../../nbd/server.js";
+import type { BlockDevice } from "../../ports/device.js";
+import type { Notes } from "../../ports/notes.js";
+import type { Address } from "../../ports/stream.js";
+import type { GenerationSource } from "../../upstairs/options.js";
+import { Upstairs } from "../../upstairs/upstairs.js";
+import { MemoryDevice } from "../../volume/memory.js";
+import { UnalignedDevice } from "../../volume/unaligned.js";
+import type { Shell } from "../cli/command.js";
+import { Lifetime } from "../lifetime.js";
+import { processLog } from "../logging.js";
+import { showBytes } from "../progress.js";
+import { asFault } from "../report.js";
+import { Doorway } from "./doorway.js";
+import type { ServeSettings } from "./settings.js";
+import { VolumeState } from "./volume-state.js";
+
+/** What a server that is up tells whoever composed it. */
+export interface Serving {
+  readonly sizeBytes: number;
+  readonly blockBytes: number;
+  readonly addresses: readonly string[];
+  readonly port: number;
+}
+
+export interface ServeHooks {
+  readonly notes?: Notes;
+  readonly lifetime?: Lifetime;
+  ready?(serving: Serving): void;
+}
+
+/**
+ * One volume, from start to end: listeners first, then the volume, then clients; at the end clients, volume, listeners.
+ * Resolves after an orderly stop; rejects with a Fault when it cannot start or was superseded.
+ */
+export async function serve(
+  settings: ServeSettings,
+  shell: Shell,
+  hooks: ServeHooks = {},
+): Promise<void> {
+  const log = hooks.notes === undefined ? processLog(shell.style, settings.logLevel) : undefined;
+  const notes = hooks.notes ?? log!.notes;
+  const lifetime = hooks.lifetime ?? new Lifetime();
+  try {
+    const { arenaBytes, engine } = settings;
+    const host = openHost({ arenaBytes, engine, notifySocket: shell.env.NOTIFY_SOCKET });
+    try {
+      await run({ settings, shell, hooks, notes, lifetime, host });
+    } finally {
+      await host.close();
+    }
+  } finally {
+    log?.flush();
+    if (hooks.lifetime === undefined) lifetime.dispose();
+  }
+}
+
+interface Run {
+  readonly settings: ServeSettings;
+  readonly shell: Shell;
+  readonly hooks: ServeHooks;
+  readonly notes: Notes;
+  readonly lifetime: Lifetime;
+  readonly host: Host;
+}
+
+async function run({ settings, shell, hooks, notes, lifetime, host }: Run): Promise<void> {
+  const doorway = new Doorway();
+  const descriptors = inheritedListeners(shell.env, process.pid);
+  // Whoever passes sockets has decided where to listen.
+  const passed = descriptors.length > 0 && !settings.listensExplicitly;
+  const addresses = passed ? [] : settings.addresses;
+  await doorway.bind(host, addresses, settings.sockets, descriptors);
+  let volume: Volume | undefined;
+  try {
+    volume = openVolume({ settings, shell, hooks, notes, lifetime, host });
+    const isActive = await lifetime.until(volume.activate());
+    if (isActive === undefined) return;
+    const { device } = volume;
+    const server = new NbdServer(
+      { arena: host.arena, clock: host.clock, notes },
+      {
+        exports: [
+          {
+            name: settings.exportName,
+            device: device.blockBytes === 1 ? device : new UnalignedDevice(host.arena, device),
+            blockBytes: device.blockBytes,
+            readOnly: settings.readOnly,
+          },
+        ],
+        anyName: settings.anyName,
+      },
+    );
+    try {
+      doorway.open((stream) => server.accept(stream));
+      announce(device, doorway, host, notes);
+      hooks.ready?.({
+        sizeBytes: device.sizeBytes,
+        blockBytes: device.blockBytes,
+        addresses: doorway.addresses,
+        port: doorway.port,
+      });
+      host.notify("READY=1");
+      lifetime.keepWatchdog(shell.env);
+      const why = await lifetime.ended;
+      notes("info", "server.stopping", `stopping (${why})`);
+    } finally {
+      host.notify("STOPPING=1");
+      doorway.close();
+      await new Promise<void>((resolve) => server.stop(resolve));
+    }
+  } finally {
+    doorway.close();
+    await volume?.stop();
+  }
+  notes("info", "server.stopped", "stopped in order");
+}
+
+function announce(device: BlockDevice, doorway: Doorway, host: Host, notes: Notes): void {
+  const size = showBytes(device.sizeBytes);
+  notes("info", "server.ready", `serving ${size} on ${doorway.addresses.join(" and ")}`, {
+    size_bytes: device.sizeBytes,
+    block_bytes: device.blockBytes,
+    engine: host.engine,
+  });
+}
+
+interface Volume {
+  readonly device: BlockDevice;
+  /** Resolves with true when requests can be served. */
+  activate(): Promise<true>;
+  stop(): Promise<void>;
+}
+
+function openVolume(run: Run): Volume {
+  const { backing } = run.settings;
+  if (backing.kind === "targets") return openTargets(run, backing.targets);
+  const { sizeBytes, blockBytes } = backing;
+  const device = new MemoryDevice(run.host.arena, { sizeBytes, blockBytes });
+  return { device, activate: async () => true, stop: async () => {} };
+}
+
+function openTargets(
+  { settings, notes, lifetime, host }: Run,
+  targets: readonly Address[],
+): Volume {
+  warnOfSharedHosts(targets, notes);
+  const state = loadState(settings, notes);
+  let superseded: Fault | undefined;
+  const upstairs = new Upstairs(
+    {
+      targets,
+      upstairsId: state?.upstairsId ?? host.random.uuid(),
+      generation: generationSource(settings, state),
+      readOnly: settings.readOnly,
+      ack: settings.ack,
+    },
+    {
+      dialer: host.dialer,
+      arena: host.arena,
+      hasher: host.hasher,
+      clock: host.clock,
+      random: host.random,
+      notes,
+    },
+    {
+      superseded: (fault) => {
+        superseded = fault;
+        lifetime.fail(fault);
+      },
+    },
+  );
+  return {
+    device: upstairs,
+    activate: () =>
+      new Promise((resolve, reject) => {
+        upstairs.activate((fault) => (fault === null ? resolve(true) : reject(fault)));
+      }),
+    stop: () =>
+      new Promise((resolve, reject) => {
+        upstairs.stop((fault) => {
+          // Why it was superseded is said already.
+          if (fault === null || superseded !== undefined) resolve();
+          else reject(fault);
+        });
+      }),
+  };
+}
+
+/** Without a place for state the clock alone gives generations, which is right as long as it is. */
+function loadState(settings: ServeSettings, notes: Notes): VolumeState | undefined {
+  try {
+    return VolumeState.load(settings.stateFolder, settings.volume, notes);
+  } catch (error) {
+    const fault = asFault(error);
+    if (fault === undefined) throw error;
+    notes(
+      "warn",
+      "state.unavailable",
+      `the last used generation cannot be kept, the clock alone gives it: ${fault.message}`,
+    );
+    return undefined;
+  }
+}
+
+function generationSource(
+  settings: ServeSettings,
+  state: VolumeState | undefined,
+): GenerationSource {
+  if (settings.generation !== undefined) return { kind: "given", value: settings.generation };
+  return {
+    kind: "clock",
+    lastUsed: state?.lastUsed ?? 0n,
+    save: (generation: Generation, then) => {
+      if (state === undefined) {
+        queueMicrotask(() => then(null));
+        return;
+      }
+      state.save(generation).then(
+        () => then(null),
+        (error) => then(error instanceof Fault ? error : new Fault("TRIVET_E_FILE", `${error}`)),
+      );
+    },
+  };
+}
+
+function warnOfSharedHosts(targets: readonly Address[], notes: Notes): void {
+  const hosts = new Map<string, number>();
+  for (const { host } of targets) hosts.set(host, (hosts.get(host) ?? 0) + 1);
+  for (const [host, count] of hosts) {
+    if (count === 1) continue;
+    notes(
+      "warn",
+      "volume.single-point-of-failure",
+      `${count} of 3 replicas are on ${host}: the volume does not survive the loss of that host`,
+    );
+  }
+}
