@@ -10,6 +10,7 @@ import type { Arena } from "../ports/arena.js";
 import type { JobQueue } from "./job-queue.js";
 import { JobKind, type JobTable } from "./job-table.js";
 import type { RegionStore } from "./region-store.js";
+import type { Service } from "./service.js";
 
 // Frames that ask for work become rows of the job table. Everything that a peer may get wrong about a job
 // in itself is found here, before the job is queued: lengths, ranges, modes. Every problem is thrown as
@@ -61,10 +62,13 @@ export class JobIntake {
   readonly #read = new ReadRequestFrame();
   readonly #flush = new FlushFrame();
   readonly #blocks: number;
+  readonly #replyBytesMax: number;
 
-  constructor(arena: Arena, store: RegionStore, queue: JobQueue) {
+  constructor(service: Service, queue: JobQueue) {
+    const { arena, store, memoryBytes } = service;
     this.#arena = arena;
     this.#store = store;
+    this.#replyBytesMax = Math.min(FRAME_BYTES_MAX, memoryBytes / 2);
     this.#queue = queue;
     this.#table = queue.table;
     this.#blocks = regionBlocks(store.definition);
@@ -130,9 +134,13 @@ export class JobIntake {
     frame.read(this.#arena, at, length);
     const { startBlock, count, jobId } = frame;
     this.#checkRange(jobId, startBlock, count);
-    const problem = replyProblem(this.#arena, count, this.#store.definition.blockSize);
-    if (problem !== undefined)
-      throw new Fault("TRIVET_E_PROTOCOL", `read ${jobId} of ${count} blocks: ${problem}`);
+    const perBlock = READ_CONTEXT_BYTES_MAX + this.#store.definition.blockSize;
+    const bytes = READ_RESPONSE_HEAD_BYTES + 8 + count * perBlock;
+    if (bytes > this.#replyBytesMax)
+      throw new Fault(
+        "TRIVET_E_PROTOCOL",
+        `the answer to read ${jobId} has ${bytes} bytes, at most ${this.#replyBytesMax} are possible`,
+      );
     const slot = this.#job(JobKind.read, frame);
     this.#table.start[slot] = startBlock;
     this.#table.end[slot] = startBlock + count;
@@ -216,12 +224,4 @@ export class SnapshotRefused extends Fault {
     super("TRIVET_E_NOT_YET", `flush ${jobId} asks for a snapshot: ${why}`);
     this.jobId = jobId;
   }
-}
-
-/** Why the answer to a read cannot be given; undefined: it can. */
-function replyProblem(arena: Arena, count: number, blockSize: number): string | undefined {
-  const bytes = READ_RESPONSE_HEAD_BYTES + 8 + count * (READ_CONTEXT_BYTES_MAX + blockSize);
-  if (bytes > FRAME_BYTES_MAX) return "the answer does not fit into a frame";
-  if (bytes > arena.sizeBytes / 2) return "the answer does not fit into memory";
-  return undefined;
 }

@@ -26,6 +26,8 @@ export class Service {
   readonly notes: Notes;
   readonly testModes: TestModes;
   readonly statistics = new Statistics();
+  /** Payload memory there is when nothing is going on. */
+  readonly memoryBytes: number;
   /** Extents that are closed, so that jobs need not ask about each of theirs. */
   readonly closedExtents = new Set<number>();
   #operations = 0;
@@ -35,6 +37,7 @@ export class Service {
   constructor(from: Surroundings, idle: () => void) {
     this.store = from.store;
     this.arena = from.arena;
+    this.memoryBytes = from.arena.freeBytes;
     this.clock = from.clock;
     this.random = from.random;
     this.notes = from.notes;

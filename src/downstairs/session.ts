@@ -74,7 +74,7 @@ export class Session implements StreamHandler, FrameOwner, Claimant, Outlet {
     this.#host = host;
     this.#receiver = new FrameReceiver(stream, service.arena, this);
     this.#runner = new JobRunner(service, this);
-    this.#intake = new JobIntake(service.arena, service.store, this.#runner.queue);
+    this.#intake = new JobIntake(service, this.#runner.queue);
     this.#heardMs = service.clock.nowMs();
     this.#timer = service.clock.after(SILENCE_MS_MAX, () => this.#checkSilence());
     stream.start(this);
@@ -133,17 +133,17 @@ export class Session implements StreamHandler, FrameOwner, Claimant, Outlet {
 
   // What the receiver calls.
 
-  place(tag: number, frameBytes: number): number {
-    const { arena } = this.#service;
-    const reserve = arena.sizeBytes / ARENA_RESERVE_SHARE;
-    if (frameBytes > arena.sizeBytes - 2 * reserve) return REFUSE;
+  place(_tag: number, frameBytes: number): number {
+    const { arena, memoryBytes } = this.#service;
+    const reserve = memoryBytes / ARENA_RESERVE_SHARE;
+    if (frameBytes > memoryBytes / 2) return REFUSE;
     const at = arena.freeBytes - frameBytes < reserve ? -1 : arena.alloc(frameBytes);
     if (at >= 0) return at;
     if ((this.#paused & Pause.memory) === 0) {
       this.#paused |= Pause.memory;
       arena.whenFreed(() => this.#resume(Pause.memory));
     }
-    return tag >= 0 ? PAUSE : REFUSE;
+    return PAUSE;
   }
 
   frame(tag: number, at: number, frameBytes: number, owned: boolean): void {
