@@ -82,7 +82,7 @@ export class Stage {
 
   constructor(world: World, hash: XXHashAPI, options: StageOptions = {}) {
     this.world = world;
-    this.arena = new FakeArena(options.arenaBytes ?? 32 * 1024 * 1024);
+    this.arena = new FakeArena(options.arenaBytes ?? 16 * 1024 * 1024);
     this.replicas =
       options.replicas ??
       [0, 1, 2].map(
@@ -146,7 +146,6 @@ export class Stage {
 export interface Answer {
   status: DeviceStatus;
   data: Buffer | null;
-  atMs: number;
 }
 
 /** A client of a block device that remembers what it was answered. Writes wait for room in order. */
@@ -157,6 +156,8 @@ export class Guest implements DeviceClient {
   readonly #lengths = new Map<number, number>();
   #nextTag = 1;
   #placing: { offset: number; data: Buffer; flags: number; tag: number }[] = [];
+  /** Called just before a write is handed to the device. */
+  onWrite: (tag: number, offset: number, data: Buffer) => void = () => {};
   /** Called with each answer, in the device's call. */
   onAnswer: (tag: number, answer: Answer) => void = () => {};
   /** Keeps answers of reads until told. */
@@ -172,6 +173,9 @@ export class Guest implements DeviceClient {
     this.#placing.push({ offset, data, flags, tag });
     if (this.#placing.length === 1) this.deviceRoom();
     return tag;
+  }
+  get nextTag(): number {
+    return this.#nextTag;
   }
   get waitsForRoom(): boolean {
     return this.#placing.length > 0;
@@ -208,6 +212,7 @@ export class Guest implements DeviceClient {
       if (at < 0) return;
       this.#placing.shift();
       data.copy(this.#arena.bytes, at);
+      this.onWrite(tag, offset, data);
       this.#device.write(offset, data.length, at, flags, this, tag);
     }
   }
@@ -218,7 +223,7 @@ export class Guest implements DeviceClient {
       status === DeviceStatus.ok && length !== undefined && at >= 0
         ? Buffer.from(this.#arena.bytes.subarray(at, at + length))
         : null;
-    const answer = { status, data, atMs: 0 };
+    const answer = { status, data };
     this.answers.set(tag, answer);
     if (hold >= 0) {
       if (this.holds === null) this.#device.release(hold);
