@@ -56,6 +56,12 @@ const ACKS: ReadonlySet<number> = new Set([
   TAG.WriteUnwrittenAck,
   TAG.ErrorReport,
 ]);
+const HANDSHAKE: ReadonlySet<Phase> = new Set([
+  "start",
+  "waitForPromote",
+  "waitForRegionInfo",
+  "getExtentVersions",
+]);
 /** A downstairs that copies an extent does nothing else, not even answer pings (wire reference 11, trap 23). */
 const PATIENCE_FACTOR = 4;
 
@@ -90,6 +96,8 @@ export class Replica implements StreamHandler {
   #dialing: Cancel | null = null;
   #timer: Cancel | null = null;
   #heard = false;
+  /** When the last message of the handshake was sent. */
+  #askedMs = 0;
   #failures = 0;
   #isParked = true;
   /** Why we ended the connection; null while it was not us. */
@@ -211,6 +219,7 @@ export class Replica implements StreamHandler {
   }
 
   send(message: Message): void {
+    this.#askedMs = this.#ports.clock.nowMs();
     const at = this.#stream!.compose(encodedBytes(message));
     encodeInto(message, this.#ports.arena.bytes, at);
   }
@@ -228,6 +237,16 @@ export class Replica implements StreamHandler {
     if (nowMs - this.lastHeardMs >= patienceMs) {
       this.drop(
         new Fault("TRIVET_E_TIMEOUT", `${this.name} was silent for ${Math.round(patienceMs)} ms`),
+      );
+      return;
+    }
+    // Pings are answered by one who will never answer the handshake, too.
+    if (HANDSHAKE.has(this.phase) && nowMs - this.#askedMs >= silenceMs) {
+      this.drop(
+        new Fault(
+          "TRIVET_E_TIMEOUT",
+          `${this.name} did not go on with the handshake (${this.phase})`,
+        ),
       );
       return;
     }

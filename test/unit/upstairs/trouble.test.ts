@@ -165,7 +165,11 @@ t.test("a read that a replica reports errors for is asked elsewhere", async (t) 
   const after = stage.guest.write(0, block(6));
   const flush = stage.guest.flush();
   stage.world.advance(200);
-  for (const tag of tags) t.same(stage.guest.answers.get(tag)?.data, block(5));
+  for (const tag of tags) {
+    // Asked again after the second write was submitted, it may see that one.
+    const data = stage.guest.answers.get(tag)?.data;
+    t.ok(data?.equals(block(5)) || data?.equals(block(6)), "one of the two");
+  }
   for (const replica of stage.replicas) replica.manner.trouble = () => null;
   stage.world.advance(500);
   for (const tag of [after, flush]) t.equal(stage.guest.status(tag), DeviceStatus.ok);
