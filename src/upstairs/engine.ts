@@ -1,6 +1,7 @@
 import { Fault } from "../base/fault.js";
 import type { FlushNumber, Generation } from "../base/ids.js";
 import { errorText } from "../crucible/error.js";
+import { countAt, JOB_AT } from "../crucible/layout.js";
 import { TAG } from "../crucible/messages.js";
 import type { RegionDefinition } from "../crucible/region-definition.js";
 import type { AckFrame } from "../crucible/replies.js";
@@ -294,7 +295,8 @@ export class Engine {
       return;
     }
     if (kind === Kind.read) this.#reads.reported(slot, lane);
-    this.#reports.report(lane, frame.jobId, errorText(error));
+    this.#reports.report(lane, frame.jobId, kind === Kind.read, errorText(error));
+    this.#reads.askElsewhere(lane);
   }
 
   /** For FrameOwner.place. */
@@ -302,7 +304,9 @@ export class Engine {
     return this.#reads.place(this.core.lanes[index]!, jobId, frameBytes);
   }
   answered(index: number, at: number, frameBytes: number): void {
-    this.#reads.answered(this.core.lanes[index]!, at, frameBytes);
+    const lane = this.core.lanes[index]!;
+    if (lane.isTroubled) this.#reports.done(lane, countAt(this.core.ports.arena.view, at + JOB_AT));
+    this.#reads.answered(lane, at, frameBytes);
     this.#moveOn();
   }
   /** A stream has done with the payload that was attached by this tag. */

@@ -10,6 +10,8 @@ interface Trouble {
   readonly sinceMs: number;
 }
 
+const READ_REPORTS_MAX = 5;
+
 export class ErrorReports {
   readonly #core: Core;
   /** By job id, per replica; empty nearly always. */
@@ -19,7 +21,8 @@ export class ErrorReports {
     this.#core = core;
   }
 
-  report(lane: Lane, jobId: number, text: string): void {
+  report(lane: Lane, jobId: number, isRead: boolean, text: string): void {
+    lane.isTroubled = true;
     const { clock, notes } = this.#core.ports;
     const { reportsMax, reportsMs } = this.#core.tuning;
     const troubles = this.#troubles[lane.index]!;
@@ -39,6 +42,14 @@ export class ErrorReports {
       );
     }
     trouble.count += 1;
+    // A read was asked elsewhere. It only stands in the way of flushes here, and a new connection is rid of it.
+    if (isRead && trouble.count >= READ_REPORTS_MAX && this.#core.activeCount > 1) {
+      this.#core.hooks.dropConnection(
+        lane.index,
+        new Fault("TRIVET_E_IO", `replica ${lane.index} cannot read: ${text}`),
+      );
+      return;
+    }
     if (trouble.count < reportsMax && nowMs - trouble.sinceMs < reportsMs) return;
     // Nobody to go on without it: wait on.
     if (!this.#core.canDoWithout(lane)) return;
@@ -61,9 +72,12 @@ export class ErrorReports {
 
   done(lane: Lane, jobId: number): void {
     const troubles = this.#troubles[lane.index]!;
-    if (troubles.size > 0) troubles.delete(jobId);
+    if (troubles.size === 0) return;
+    troubles.delete(jobId);
+    lane.isTroubled = troubles.size > 0;
   }
   forget(lane: Lane): void {
     this.#troubles[lane.index]!.clear();
+    lane.isTroubled = false;
   }
 }

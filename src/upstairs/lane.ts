@@ -14,6 +14,8 @@ export type Standing = "out" | "active" | "offline";
 const READ_BASE_BYTES = 64 * 1024;
 /** Weight of a new sample of the service time. */
 const SMOOTHING = 1 / 8;
+/** More than this and a replica's disk is beyond being read around. */
+const BAD_BLOCKS_MAX = 65_536;
 
 /** One replica's side of the jobs: what is before it, what it reads, how fast it lately was. Numbers only; rules are the engine's. */
 export class Lane {
@@ -36,6 +38,11 @@ export class Lane {
   readBytes = 0;
   /** Smoothed milliseconds per byte of load. */
   #service = 0;
+
+  /** It reports errors for something now: whatever is asked there may hang behind that. */
+  isTroubled = false;
+  /** Blocks that it could not give, until they are written again. */
+  readonly bad = new Set<number>();
 
   // Counters for the status.
   errorReports = 0;
@@ -78,6 +85,21 @@ export class Lane {
   learn(tookMs: number, loadBytes: number): void {
     const sample = tookMs / (loadBytes + READ_BASE_BYTES);
     this.#service += this.#service === 0 ? sample : (sample - this.#service) * SMOOTHING;
+  }
+
+  /** `count` blocks from `start` were not to be had here. */
+  markBad(start: number, count: number): void {
+    for (let block = start; block < start + count && this.bad.size < BAD_BLOCKS_MAX; block++)
+      this.bad.add(block);
+  }
+  hasBad(start: number, count: number): boolean {
+    if (this.bad.size === 0) return false;
+    for (let block = start; block < start + count; block++) if (this.bad.has(block)) return true;
+    return false;
+  }
+  written(start: number, count: number): void {
+    if (this.bad.size > 0)
+      for (let block = start; block < start + count; block++) this.bad.delete(block);
   }
 
   /** A new connection says nothing about the old one's speed. */

@@ -25,6 +25,9 @@ import type { Lane } from "./lane.js";
 /** Every so many reads one goes to the next replica in turn, so that a slow one is noticed to have recovered. */
 const EXPLORE_EVERY = 64;
 
+/** Worse than any replica that answers. */
+const TROUBLED_MS = 1e12;
+
 // What came of trying to send a read.
 const WAITS = 0;
 const SENT = 1;
@@ -157,19 +160,19 @@ export class Reads {
   /** The active replica that will answer soonest, as far as one can tell; null when none may have it now. */
   #choose(slot: number): Lane | null {
     const { lanes, table } = this.#core;
-    const tried = table.tried[slot]!;
-    const bytes = table.bytes[slot]!;
     this.#turn += 1;
-    if (tried === 0 && this.#turn % EXPLORE_EVERY === 0) {
+    if (this.#turn % EXPLORE_EVERY === 0) {
       const lane = lanes[(this.#turn / EXPLORE_EVERY) % lanes.length]!;
-      if (this.#mayHave(lane, bytes)) return lane;
+      if (this.#mayHave(lane, slot) && this.#shouldHave(lane, slot)) return lane;
     }
+    const bytes = table.bytes[slot]!;
     let best: Lane | null = null;
     let bestMs = 0;
     for (let r = 0; r < lanes.length; r++) {
       const lane = lanes[r]!;
-      if ((tried & (1 << r)) !== 0 || !this.#mayHave(lane, bytes)) continue;
-      const ms = lane.expectedMs(bytes);
+      if (!this.#mayHave(lane, slot)) continue;
+      // One that is in trouble is better than nobody, and than waiting.
+      const ms = this.#shouldHave(lane, slot) ? lane.expectedMs(bytes) : TROUBLED_MS;
       if (best === null || ms < bestMs) {
         best = lane;
         bestMs = ms;
@@ -177,10 +180,15 @@ export class Reads {
     }
     return best;
   }
-  #mayHave(lane: Lane, bytes: number): boolean {
-    const { jobsMax, bytesMax } = this.#core.tuning;
-    if (lane.standing !== "active") return false;
-    return lane.sentJobs === 0 || (lane.sentJobs < jobsMax && lane.sentBytes + bytes <= bytesMax);
+  #mayHave(lane: Lane, slot: number): boolean {
+    const { table, tuning } = this.#core;
+    if (lane.standing !== "active" || (table.tried[slot]! & (1 << lane.index)) !== 0) return false;
+    if (lane.sentJobs === 0) return true;
+    return lane.sentJobs < tuning.jobsMax && lane.sentBytes + table.bytes[slot]! <= tuning.bytesMax;
+  }
+  #shouldHave(lane: Lane, slot: number): boolean {
+    const { table } = this.#core;
+    return !lane.isTroubled && !lane.hasBad(table.start[slot]!, table.blocks[slot]!);
   }
   /** Everybody who is there or will be back gave a bad answer. */
   #isHopeless(slot: number): boolean {
@@ -218,7 +226,7 @@ export class Reads {
       core.recycle(slot);
       return;
     }
-    const problem = this.#problem(response, slot);
+    const problem = this.#problem(response, slot, lane);
     if (problem !== "") {
       this.#bad(slot, lane, problem);
       return;
@@ -229,14 +237,16 @@ export class Reads {
     this.#answer(slot, DeviceStatus.ok, response.dataAt);
   }
 
-  #problem(response: ReadResponseFrame, slot: number): string {
+  #problem(response: ReadResponseFrame, slot: number, lane: Lane): string {
     const { table, ports, blockBytes } = this.#core;
     if (response.error !== null) return errorText(response.error);
     const blocks = table.blocks[slot]!;
     if (response.contextsCount !== blocks || response.dataLength !== blocks * blockBytes)
       return `${response.contextsCount} contexts and ${response.dataLength} bytes for ${blocks} blocks`;
     const bad = firstBadBlock(response, ports.arena, ports.hasher, blockBytes);
-    return bad < 0 ? "" : `block ${table.start[slot]! + bad} does not agree with its hash`;
+    if (bad < 0) return "";
+    lane.markBad(table.start[slot]! + bad, 1);
+    return `block ${table.start[slot]! + bad} does not agree with its hash`;
   }
 
   #bad(slot: number, lane: Lane, problem: string): void {
@@ -250,8 +260,19 @@ export class Reads {
     this.#again(slot);
   }
 
-  /** The replica reports that it cannot read this for now, and goes on trying. Somebody else is asked, when there is anybody. */
+  /** The replica reports an error for `slot`, a read, and goes on trying. */
   reported(slot: number, lane: Lane): void {
+    const { table } = this.#core;
+    if ((table.flags[slot]! & Flag.orphan) !== 0) return;
+    lane.badBlocks += 1;
+    lane.markBad(table.start[slot]!, table.blocks[slot]!);
+  }
+  /** The replica is in trouble, and other jobs may be stuck behind the one: all that was asked there is asked elsewhere. */
+  askElsewhere(lane: Lane): void {
+    for (let i = lane.readCount - 1; i >= 0; i--) this.#abandon(lane.reads[i]!, lane);
+  }
+
+  #abandon(slot: number, lane: Lane): void {
     const core = this.#core;
     const { table } = core;
     if ((table.flags[slot]! & Flag.orphan) !== 0) return;
@@ -265,9 +286,10 @@ export class Reads {
     table.ticket[copy] = table.ticket[slot]!;
     table.client[copy] = table.client[slot]!;
     table.tag[copy] = table.tag[slot]!;
-    table.tried[copy] = tried;
+    // Only stuck behind something else there: it may come back to that replica.
+    const isBad = lane.hasBad(table.start[slot]!, table.blocks[slot]!);
+    table.tried[copy] = isBad ? tried : tried & ~(1 << lane.index);
     table.client[slot] = null;
-    lane.badBlocks += 1;
     this.#again(copy);
   }
 

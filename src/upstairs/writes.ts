@@ -239,6 +239,8 @@ export class Writes implements WaitingWrites {
     table.since[slot] = core.ports.clock.nowMs();
     core.sender.depend(slot, core.writers);
     core.spread(slot);
+    for (let r = 0; r < core.lanes.length; r++)
+      core.lanes[r]!.written(table.start[slot]!, table.blocks[slot]!);
     const heldPages = table.own[slot]! >= 0 ? Math.ceil(table.bytes[slot]! / PAGE_BYTES) : 0;
     this.#flushes.wrote(slot, heldPages * PAGE_BYTES);
     if ((table.flags[slot]! & Flag.fua) !== 0) {
