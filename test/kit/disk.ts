@@ -12,7 +12,8 @@ type Sector = { versions: Buffer[]; dirty: boolean };
  * it likes, each by itself: after a power cut a sector has any content it had since the last sync that covered it.
  */
 export class FileNode {
-  lockedBy = 0;
+  /** Whoever has the lock. */
+  lockedBy: object | null = null;
   readonly #sectorBytes: number;
   readonly #zeros: Buffer;
   readonly #sectors = new Map<number, Sector>();

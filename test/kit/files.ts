@@ -76,7 +76,7 @@ export class FakeFiles implements FileIo, FileTree {
     for (const { node, offset, bytes } of this.#flights)
       node.writeSome(offset, bytes(), () => this.#world.chance() < 0.5);
     this.#flights.clear();
-    for (const { node } of this.#open.values()) node.lockedBy = 0;
+    for (const open of this.#open.values()) this.#unlock(open);
     this.#open.clear();
   }
   // FileIo
@@ -172,14 +172,16 @@ export class FakeFiles implements FileIo, FileTree {
     if (this.#dead) return;
     const open = this.#open.get(file);
     invariant(open !== undefined && open.busy === 0, `file ${file} is open and idle when closed`);
-    if (open.node.lockedBy === file) open.node.lockedBy = 0;
+    this.#unlock(open);
     this.#open.delete(file);
   }
   lock(file: number): boolean {
-    const { node } = this.#open.get(file)!;
-    if (node.lockedBy !== 0 && node.lockedBy !== file) return false;
-    node.lockedBy = file;
-    return true;
+    const open = this.#open.get(file)!;
+    open.node.lockedBy ??= open;
+    return open.node.lockedBy === open;
+  }
+  #unlock(open: { node: FileNode }): void {
+    if (open.node.lockedBy === open) open.node.lockedBy = null;
   }
   sizeOf(path: string, then: (fault: Fault | null, sizeBytes: number) => void): void {
     this.#run("sizeOf", path, 0, 0, (errno) => {

@@ -4,6 +4,16 @@ import { bitAt, flipBit } from "../../region/bitmap.js";
 import { type ExtentLayout, extentLayout, extentPath } from "../../region/layout.js";
 import type { ExtentMetadata } from "../../region/metadata.js";
 
+const ENOSPC = -28;
+const EDQUOT = -122;
+const WORDS: Readonly<Record<number, string>> = {
+  [-5]: "input/output error",
+  [-27]: "file too large",
+  [ENOSPC]: "no space left on the device",
+  [-30]: "read-only file system",
+  [EDQUOT]: "disk quota exceeded",
+};
+
 /**
  * What is known of every extent of a region. Owns the numbers and the active-slot bits; never does I/O.
  *
@@ -118,11 +128,11 @@ export class Extents {
   closedFault(extent: number): Fault {
     return new Fault("TRIVET_E_EXTENT_CLOSED", `extent ${extent} of ${this.directory} is closed`);
   }
+  /** `errno`: −errno of a call, or a short count. */
   ioFault(extent: number, what: string, errno: number): Fault {
-    const why = errno < 0 ? `error ${errno}` : "it ends too early";
-    return new Fault("TRIVET_E_IO", `${this.path(extent)}: ${what}: ${why}`, {
-      errno: Math.min(0, errno),
-    });
+    const why = errno < 0 ? (WORDS[errno] ?? `error ${-errno}`) : "it ends too early";
+    const code = errno === ENOSPC || errno === EDQUOT ? "TRIVET_E_NO_SPACE" : "TRIVET_E_IO";
+    return new Fault(code, `${this.path(extent)}: ${what}: ${why}`, { errno: Math.min(0, errno) });
   }
 
   use(extent: number): void {

@@ -96,6 +96,7 @@ export class Store implements RegionStore, ScanDone {
     this.#held = new Held(arena, extents.count, blocks, blockBytes);
     this.#jobs = new Jobs(arena, io, extents, this.#held, this.#answers, opened.jobsAt);
     this.#writeback = new Writeback(
+      extents,
       this.#held,
       this.#answers,
       opened.commitsAt.map((at) => new Commit(arena, io, hasher, extents, this.#held, at)),

@@ -1,6 +1,7 @@
 import type { Then } from "../../ports/files.js";
 import type { Answers } from "./answers.js";
 import type { Commit, FlushNumbers } from "./commit.js";
+import type { Extents } from "./extents.js";
 import type { Held } from "./held.js";
 
 type Task = {
@@ -16,6 +17,7 @@ type Task = {
  * many as there are commits. A task covers exactly what was held when it was submitted.
  */
 export class Writeback {
+  readonly #extents: Extents;
   readonly #held: Held;
   readonly #answers: Answers;
   readonly #idle: Commit[];
@@ -23,7 +25,8 @@ export class Writeback {
   readonly #tasks = new Map<number, Task[]>();
   readonly #ready = new Set<number>();
 
-  constructor(held: Held, answers: Answers, commits: readonly Commit[]) {
+  constructor(extents: Extents, held: Held, answers: Answers, commits: readonly Commit[]) {
+    this.#extents = extents;
     this.#held = held;
     this.#answers = answers;
     this.#idle = [...commits];
@@ -64,7 +67,9 @@ export class Writeback {
     const oldest = this.#held.oldest(task.extent);
     const layer = oldest !== undefined && oldest.serial <= task.upTo ? oldest : null;
     const last = layer === null || layer.serial === task.upTo;
-    if (layer === null && task.numbers === null) {
+    // An earlier flush, under way when this one was submitted, may have done its work; a clean extent keeps its numbers.
+    const flush = task.numbers !== null && this.#extents.dirty.has(task.extent);
+    if (layer === null && !flush) {
       this.#ended(commit, task, null);
       return;
     }

@@ -117,6 +117,8 @@ export class Work {
   readonly #busy = new Set<number>();
   #flushNumber: number;
   #flushing = 0;
+  /** Newest flush number by extent that had something new to cover. */
+  readonly #sent: number[] = [];
   #changing = 0;
   readonly faults: string[] = [];
 
@@ -207,17 +209,25 @@ export class Work {
   }
   #flush(): void {
     const { extentCount, extentSize } = this.model.region;
+    // Writes that were carried out but not answered in this very turn would be covered or not; a downstairs
+    // never has that, because a flush depends on all jobs before it.
+    this.rig.world.settle();
     for (let extent = 0; extent < extentCount; extent++)
       if (this.rig.store.isDirty(extent) && (this.rig.store.isClosed(extent) || this.#changing > 0))
         return;
     const limit = this.#chance() < 0.2 ? this.#below(extentCount + 1) : -1;
     const number = ++this.#flushNumber;
     const covered: { block: number; index: number }[] = [];
-    const extents: number[] = [];
+    const extents: { extent: number; number: number }[] = [];
     for (let extent = 0; extent < extentCount; extent++) {
       if (!this.rig.store.isDirty(extent) || (limit >= 0 && extent > limit)) continue;
-      extents.push(extent);
       this.model.snapshot(extent, number);
+      // With nothing written since a flush that is still under way, that one's number may stay.
+      const exact = this.model.snapshots.get(`${extent}/${number}`)!.exact;
+      const before = this.model.snapshots.get(`${extent}/${this.#sent[extent]}`)?.exact;
+      const same = before !== undefined && exact.every((value, i) => value === before[i]);
+      if (!same) this.#sent[extent] = number;
+      extents.push({ extent, number: this.#sent[extent]! });
       for (let block = extent * extentSize; block < (extent + 1) * extentSize; block++)
         covered.push({ block, index: this.model.blocks[block]!.done });
     }
@@ -235,8 +245,8 @@ export class Work {
             const known = this.model.blocks[block]!;
             known.floor = Math.max(known.floor, index);
           }
-          for (const extent of extents)
-            this.model.flushed[extent] = Math.max(this.model.flushed[extent]!, number);
+          for (const one of extents)
+            this.model.flushed[one.extent] = Math.max(this.model.flushed[one.extent]!, one.number);
         },
       },
       0,
