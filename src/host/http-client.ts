@@ -1,7 +1,5 @@
-import { open } from "node:fs/promises";
+import { type FileHandle, open } from "node:fs/promises";
 import { type IncomingMessage, request } from "node:http";
-import { Transform } from "node:stream";
-import { pipeline } from "node:stream/promises";
 import { Fault } from "../base/fault.js";
 import { REPAIR_IDLE_MS, REPAIR_JSON_BYTES_MAX } from "../base/limits.js";
 import type { Then } from "../ports/files.js";
@@ -91,14 +89,11 @@ export class HttpRepairClient {
     });
     try {
       let got = 0;
-      const bound = new Transform({
-        transform(chunk: Buffer, _, next) {
-          got += chunk.length;
-          if (got > want) next(wrong(source, target, `is longer than ${want} bytes`));
-          else next(null, chunk);
-        },
-      });
-      await pipeline(answer, bound, file.createWriteStream({ autoClose: false }));
+      for await (const chunk of answer as AsyncIterable<Buffer>) {
+        if (got + chunk.length > want) throw wrong(source, target, `is longer than ${want} bytes`);
+        await writeAll(file, chunk, got);
+        got += chunk.length;
+      }
       if (got !== want) throw wrong(source, target, `has ${got} bytes, ${want} were expected`);
       await file.sync();
     } finally {
@@ -163,6 +158,14 @@ export class HttpRepairClient {
       });
       asked.end();
     });
+  }
+}
+
+/** Also when the system takes it in pieces. */
+async function writeAll(file: FileHandle, bytes: Buffer, at: number): Promise<void> {
+  for (let done = 0; done < bytes.length; ) {
+    const { bytesWritten } = await file.write(bytes, done, bytes.length - done, at + done);
+    done += bytesWritten;
   }
 }
 
