@@ -103,7 +103,10 @@ export class ModelConnection implements StreamHandler {
         this.say({
           kind: "YesItsMe",
           version: 13,
-          repairAddress: { host: "127.0.0.1", port: 7810 + 10 * Number(region.uuid.slice(-1)) },
+          repairAddress: {
+            host: "127.0.0.1",
+            port: 7810 + 10 * Number.parseInt(region.uuid.slice(-1), 16),
+          },
         });
         return;
       case "PromoteToActive":
