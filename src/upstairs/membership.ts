@@ -11,8 +11,10 @@ import { chooseGeneration, raiseGeneration, tooLow } from "./generation.js";
 import type { Phase, Terms, Versions } from "./negotiation.js";
 import { TUNING, type Tuning, type UpstairsOptions, type UpstairsPorts } from "./options.js";
 import { type Comparison, compare, Reconciliation } from "./reconcile.js";
+import { whoRefuses } from "./refusals.js";
 import { regionProblem } from "./region-check.js";
 import { Replica, type ReplicaOwner } from "./replica.js";
+import { waitNote } from "./wait-note.js";
 
 // Three replicas become a volume, and stay one. Owns the volume's state, the mode in which each replica comes back, the generation,
 // reconciliation, and the verdict that somebody else has taken over. Jobs are the engine's.
@@ -43,6 +45,8 @@ export class Membership implements ReplicaOwner {
   #stopped: Done | null = null;
   #wasRaised = false;
   #comparison: Comparison | null = null;
+  /** What reconciliation flushed with, in this session; null: there was none. */
+  #reconciledWith: Generation | null = null;
   #waitTimer: Cancel | null = null;
   #stopTimer: Cancel | null = null;
 
@@ -98,24 +102,8 @@ export class Membership implements ReplicaOwner {
 
   readonly #noteWaiting = (): void => {
     this.#waitTimer = this.#ports.clock.after(this.#tuning.waitNoteMs, this.#noteWaiting);
-    if (this.reconciliation !== null) {
-      const { stepsDone, stepsInAll } = this.reconciliation;
-      this.#note(
-        "info",
-        "volume.reconciling",
-        `reconciliation: ${stepsDone} of ${stepsInAll} steps done`,
-      );
-      return;
-    }
-    const missing = this.replicas.filter((replica) => replica.phase !== "waitQuorum");
-    const whom = missing.map(
-      (replica) => `${replica.name}: ${replica.trouble?.message ?? replica.phase}`,
-    );
-    this.#note(
-      "warn",
-      "volume.waiting",
-      `all three replicas are needed to start; waiting for ${whom.join("; ")}`,
-    );
+    const { level, event, text } = waitNote(this.replicas, this.reconciliation);
+    this.#note(level, event, text);
   };
 
   terms(index: number): Terms {
@@ -178,7 +166,10 @@ export class Membership implements ReplicaOwner {
   }
 
   #quorum(): void {
-    const found = compare(this.replicas.map((replica) => replica.versions!));
+    let found = compare(this.replicas.map((replica) => replica.versions!));
+    // An attempt of ours that failed has left its generation on some of them. That is no reason to go above it.
+    if (found.generation - 1n === this.#reconciledWith)
+      found = { ...found, generation: this.#reconciledWith };
     this.#comparison = found;
     if (this.generation < found.generation) {
       this.#raise(found.generation);
@@ -194,6 +185,7 @@ export class Membership implements ReplicaOwner {
       `${found.repairs.length} extents differ or were left in the middle of a write: making them equal`,
     );
     this.reconciliations += 1;
+    this.#reconciledWith = found.generation;
     this.reconciliation = new Reconciliation(
       found,
       this.replicas.map((replica) => replica.repairAddress!),
@@ -393,7 +385,6 @@ export class Membership implements ReplicaOwner {
   promotionRefused(index: number): void {
     const isActive = this.state === "active";
     if (!isActive && this.state !== "activating") return;
-    const { refusalsWhenActive, refusalsAtStart, refusalsMs } = this.#tuning;
     const replica = this.replicas[index]!;
     this.#note(
       "warn",
@@ -403,11 +394,7 @@ export class Membership implements ReplicaOwner {
     );
     if (isActive && !this.#isInDoubt) return;
     const nowMs = this.#ports.clock.nowMs();
-    const refusing = this.replicas.filter((other) =>
-      isActive
-        ? other.refusals >= refusalsWhenActive
-        : other.refusals >= refusalsAtStart && nowMs - other.refusedSinceMs >= refusalsMs,
-    );
+    const refusing = whoRefuses(this.replicas, isActive, nowMs, this.#tuning);
     if (refusing.length < 2) return;
     const whom = refusing.map((other) => other.name).join(" and ");
     this.superseded(
