@@ -78,15 +78,42 @@ io_uring_sqe* Ring::next(loop::Kind kind) noexcept {
 }
 
 void Ring::receive(std::uint32_t index, int fd, std::byte* to, std::size_t length) noexcept {
-  io_uring_sqe* sqe = next(loop::Kind::receive);
-  io_uring_prep_recv(sqe, fd, to, length, MSG_DONTWAIT);
-  mark(sqe, loop::Kind::receive, index);
+  hold({loop::Kind::receive, index, fd, to, length});
 }
 
 void Ring::send(std::uint32_t index, int fd, const msghdr* message) noexcept {
-  io_uring_sqe* sqe = next(loop::Kind::send);
-  io_uring_prep_sendmsg(sqe, fd, message, MSG_DONTWAIT | MSG_NOSIGNAL);
-  mark(sqe, loop::Kind::send, index);
+  hold({loop::Kind::send, index, fd, const_cast<msghdr*>(message), 0});
+}
+
+void Ring::hold(const Held& operation) noexcept {
+  if (held_count_ == held_.size()) stage_held();
+  held_[held_count_++] = operation;
+}
+
+void Ring::stage_held() noexcept {
+  for (std::size_t i = 0; i < held_count_; i++) {
+    const Held& held = held_[i];
+    io_uring_sqe* sqe = next(held.kind);
+    if (held.kind == loop::Kind::receive)
+      io_uring_prep_recv(sqe, held.fd, held.at, held.length, MSG_DONTWAIT);
+    else
+      io_uring_prep_sendmsg(sqe, held.fd, static_cast<msghdr*>(held.at), MSG_DONTWAIT | MSG_NOSIGNAL);
+    mark(sqe, held.kind, held.index);
+  }
+  held_count_ = 0;
+}
+
+void Ring::carry_out_held() noexcept {
+  for (std::size_t i = 0; i < held_count_; i++) {
+    const Held& held = held_[i];
+    const ssize_t count =
+        held.kind == loop::Kind::receive
+            ? ::recv(held.fd, held.at, held.length, MSG_DONTWAIT)
+            : ::sendmsg(held.fd, static_cast<msghdr*>(held.at), MSG_DONTWAIT | MSG_NOSIGNAL);
+    direct_[direct_count_++] = {held.kind, held.index,
+                                count < 0 ? -errno : static_cast<std::int32_t>(count)};
+  }
+  held_count_ = 0;
 }
 
 void Ring::file(std::uint32_t index, const loop::FileStep& step) noexcept {
@@ -132,6 +159,8 @@ void Ring::enter() noexcept {
 
 // While we are at work we look for answers ourselves: being told of each would cost more than the answer.
 void Ring::submit() noexcept {
+  if (staged_ == 0 && direct_count_ == 0) carry_out_held();
+  stage_held();
   if (staged_ == 0) return;
   if (event_ >= 0) (void)io_uring_cq_eventfd_toggle(&ring_, false);
   enter();
@@ -152,6 +181,7 @@ void Ring::collect() noexcept {
 
 std::size_t Ring::drain(std::span<loop::Answer> out) noexcept {
   std::size_t count = 0;
+  while (count < out.size() && direct_count_ > 0) out[count++] = direct_[--direct_count_];
   while (count < out.size()) {
     io_uring_cqe* cqe = nullptr;
     if (io_uring_peek_cqe(&ring_, &cqe) != 0) break;

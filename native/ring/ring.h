@@ -1,6 +1,8 @@
 #pragma once
 #include <liburing.h>
 
+#include <array>
+
 #include "loop/engine.h"
 
 namespace ring {
@@ -26,8 +28,27 @@ class Ring final : public loop::Engine {
   void close() noexcept override;
 
  private:
+  // A socket operation not given to the ring yet.
+  struct Held {
+    loop::Kind kind;
+    std::uint32_t index;
+    int fd;
+    void* at;  // memory, or the message
+    std::size_t length;
+  };
+  // So few socket operations are cheaper as plain system calls than as a trip through the ring.
+  static constexpr std::size_t kHeld = 2;
+
+  void hold(const Held& operation) noexcept;
+  void stage_held() noexcept;
+  void carry_out_held() noexcept;
   [[nodiscard]] io_uring_sqe* next(loop::Kind kind) noexcept;
   void enter() noexcept;
+
+  std::array<Held, kHeld> held_{};
+  std::size_t held_count_ = 0;
+  std::array<loop::Answer, kHeld> direct_{};  // answers of held operations
+  std::size_t direct_count_ = 0;
 
   io_uring ring_{};
   int event_ = -1;  // with deferred work the ring's own descriptor does not report
