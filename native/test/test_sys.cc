@@ -1,0 +1,61 @@
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+
+#include "sys/sys.h"
+#include "test/check.h"
+
+namespace {
+
+// A service manager's end of the conversation, at a path or, with '@', in the abstract namespace.
+int manager(const std::string& path) {
+  sockaddr_un name{};
+  name.sun_family = AF_UNIX;
+  std::memcpy(name.sun_path, path.data(), path.size());
+  if (path[0] == '@') name.sun_path[0] = '\0';
+  const int fd = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size());
+  CHECK(::bind(fd, reinterpret_cast<sockaddr*>(&name), length) == 0);
+  return fd;
+}
+
+}  // namespace
+
+int main() {
+  const std::string suffix = std::to_string(::getpid());
+  for (const std::string& path : {"/tmp/trivet-notify-" + suffix, "@trivet-notify-" + suffix}) {
+    const int fd = manager(path);
+    CHECK(sys::notify(path, "READY=1\nSTATUS=here") == 0);
+    char text[64] = {};
+    CHECK(::recv(fd, text, sizeof text, 0) == 19);
+    CHECK(std::strcmp(text, "READY=1\nSTATUS=here") == 0);
+    // A manager that does not read costs us an error, not our time.
+    int error = 0;
+    for (int i = 0; i < 10000 && error == 0; i++) error = sys::notify(path, "WATCHDOG=1");
+    CHECK(error == -EAGAIN);
+    ::close(fd);
+    if (path[0] == '/') CHECK(::unlink(path.c_str()) == 0);
+    CHECK(sys::notify(path, "READY=1") < 0);
+  }
+  CHECK(sys::notify("", "x") == -EINVAL);
+  CHECK(sys::notify("relative", "x") == -EINVAL);
+  CHECK(sys::notify(std::string(200, '/'), "x") == -ENAMETOOLONG);
+
+  char path[] = "/tmp/trivet-lock-XXXXXX";
+  const int first = ::mkstemp(path);
+  const int second = ::open(path, O_RDWR | O_CLOEXEC);
+  CHECK(sys::lock(first) == 0);
+  CHECK(sys::lock(second) == -EWOULDBLOCK);
+  ::close(first);
+  CHECK(sys::lock(second) == 0);
+  ::close(second);
+  ::unlink(path);
+  CHECK(sys::lock(-1) == -EBADF);
+  return 0;
+}
