@@ -32,7 +32,7 @@ t.test("a metadata record over a sector boundary is recognised", async (t) => {
     const layout = extentLayout({ blockSize: 512, extentSize });
     const first = Math.floor(layout.metadataAt / 512);
     const last = Math.floor((layout.metadataAt + 16) / 512);
-    if (layout.metadataTearable !== (first !== last)) t.fail(`${extentSize} blocks`);
+    if (layout.metadataTearable !== (first !== last)) t.ok(false, `${extentSize} blocks`);
   }
   t.equal(extentLayout({ blockSize: 4096, extentSize: 32_768 }).metadataTearable, false);
 });

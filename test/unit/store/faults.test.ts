@@ -44,7 +44,7 @@ t.test("any one call may fail: a Fault, a retry, and nothing is lost", async (t)
     const disk = freshDisk(REGION);
     const rig = Rig.open(disk, { fail: (call) => (call.n === n ? EIO : 0) });
     const faults = script(rig);
-    for (const fault of faults) if (!/TRIVET_E_IO$/.test(fault)) t.fail(`call ${n}: ${fault}`);
+    for (const fault of faults) if (!/TRIVET_E_IO$/.test(fault)) t.ok(false, `call ${n}: ${fault}`);
     noticed += faults.length;
     t.equal(rig.close(), null);
     t.equal(rig.arena.allocations, 0, "all memory was given back");
@@ -55,9 +55,10 @@ t.test("any one call may fail: a Fault, a retry, and nothing is lost", async (t)
       const { data, context } = later.read(block, 1)[0]!;
       const expected = want === undefined ? undefined : value(want);
       if (!data.equals(expected?.data ?? Buffer.alloc(512)) || !context.equals(readForm(expected)))
-        t.fail(`call ${n}: block ${block}`);
+        t.ok(false, `call ${n}: block ${block}`);
     }
-    if (later.store.isDirty(0) || later.store.flushNumber(0) !== 3) t.fail(`call ${n}: numbers`);
+    if (later.store.isDirty(0) || later.store.flushNumber(0) !== 3)
+      t.ok(false, `call ${n}: numbers`);
   }
   t.ok(noticed > (calls - opened) / 2, `${noticed} faults for ${calls - opened} calls`);
 });
@@ -94,7 +95,7 @@ t.test("a disk that fails now and then, and then loses power", async (t) => {
         rig.world.advance(chance() * (i % 10 === 0 ? 1500 : 3));
       }
       faults += work.faults.length;
-      for (const fault of work.faults) if (!/TRIVET_E_IO/.test(fault)) t.fail(fault);
+      for (const fault of work.faults) if (!/TRIVET_E_IO/.test(fault)) t.ok(false, fault);
       number = work.flushNumber;
       rig.files.kill();
       started = false;
@@ -103,7 +104,7 @@ t.test("a disk that fails now and then, and then loses power", async (t) => {
       if ("wrong" in result) wrong ||= `death ${life}: ${result.wrong}`;
       else model.rebase(result.found, disk, {});
     }
-    if (wrong !== "") t.fail(`seed ${seed}: ${wrong}`);
+    if (wrong !== "") t.ok(false, `seed ${seed}: ${wrong}`);
   }
   t.ok(faults > 100, `${faults} faults`);
 });
@@ -136,6 +137,6 @@ t.test(
     t.equal(rig.flush(2), null);
     for (let i = 0; i < 20; i++)
       if (answers[i] === "ok" && !rig.read(i, 1)[0]!.data.equals(value(`${i}`).data))
-        t.fail(`block ${i}`);
+        t.ok(false, `block ${i}`);
   },
 );

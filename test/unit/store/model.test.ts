@@ -16,7 +16,7 @@ const SHAPES: [string, RegionDefinition, number | undefined][] = [
 
 for (const [name, region, heldBytesMax] of SHAPES)
   t.test(`what is read is what was last written: ${name}`, async (t) => {
-    for (let seed = 1; seed <= 12; seed++) {
+    for (let seed = 1; seed <= 6; seed++) {
       const chance = prng(seed);
       const disk = freshDisk(region);
       const model = new Model(region);
@@ -41,13 +41,13 @@ for (const [name, region, heldBytesMax] of SHAPES)
         t.equal(rig.arena.allocations, 0, "all memory was given back");
         t.equal(rig.files.openFiles, 0);
         const result = model.check(disk.copy(), options);
-        if ("wrong" in result) t.fail(`seed ${seed}, life ${life}: ${result.wrong}`);
+        if ("wrong" in result) t.ok(false, `seed ${seed}, life ${life}: ${result.wrong}`);
         for (const [block, known] of model.blocks.entries())
-          if (known.done !== known.versions.length - 1) t.fail(`block ${block}`);
+          if (known.done !== known.versions.length - 1) t.ok(false, `block ${block}`);
         if ("found" in result)
           for (const [block, value] of result.found.entries())
             if (value !== model.current(block))
-              t.fail(`seed ${seed}: block ${block} is not the last`);
+              t.ok(false, `seed ${seed}: block ${block} is not the last`);
       }
     }
   });
@@ -60,8 +60,8 @@ t.test("jobs larger than any scratch memory, and over many extents", async (t) =
   const check = (when: string): void => {
     for (const [i, { data, context }] of rig.read(0, 9000).entries()) {
       const value = values[i - 500];
-      if (!context.equals(readForm(value))) t.fail(`${when}: context of ${i}`);
-      if (!data.equals(value?.data ?? Buffer.alloc(512))) t.fail(`${when}: block ${i}`);
+      if (!context.equals(readForm(value))) t.ok(false, `${when}: context of ${i}`);
+      if (!data.equals(value?.data ?? Buffer.alloc(512))) t.ok(false, `${when}: block ${i}`);
     }
   };
   check("from memory");
@@ -69,7 +69,7 @@ t.test("jobs larger than any scratch memory, and over many extents", async (t) =
   check("from the files");
   for (let i = 0; i < 8000; i += 3) {
     values[i] = plain(Buffer.alloc(512, `again ${i}`));
-    if (rig.write(500 + i, [values[i]!]) !== null) t.fail("write");
+    if (rig.write(500 + i, [values[i]!]) !== null) t.ok(false, "write");
   }
   check("some from memory");
   t.equal(rig.flush(2), null);

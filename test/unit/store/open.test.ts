@@ -237,7 +237,7 @@ t.test(
       const later = Rig.open(disk.copy());
       for (const i of acknowledged)
         if (!later.read(i, 1)[0]!.data.equals(value(String.fromCharCode(65 + i)).data))
-          t.fail(`block ${i} after closing at ${at}`);
+          t.ok(false, `block ${i} after closing at ${at}`);
     }
   },
 );

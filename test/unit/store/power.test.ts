@@ -98,7 +98,7 @@ function episode(seed: number, shape: Shape, lie = ""): { wrong: string | null; 
 }
 
 const FIRST = Number(process.env.SEED ?? 1);
-const COUNT = Number(process.env.SEEDS ?? 25);
+const COUNT = Number(process.env.SEEDS ?? 15);
 
 for (const [name, shape] of Object.entries(SHAPES))
   t.test(`no power cut loses what was flushed: ${name}`, async (t) => {
@@ -106,7 +106,7 @@ for (const [name, shape] of Object.entries(SHAPES))
     for (let seed = FIRST; seed < FIRST + COUNT; seed++) {
       const result = episode(seed, shape);
       cuts += result.cuts;
-      if (result.wrong !== null) t.fail(`seed ${seed}: ${result.wrong}`);
+      if (result.wrong !== null) t.ok(false, `seed ${seed}: ${result.wrong}`);
     }
     t.ok(cuts > COUNT, `${cuts} power cuts in ${COUNT} histories`);
   });
