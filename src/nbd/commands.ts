@@ -64,7 +64,7 @@ export function checkRequest(
   if (!row.ranged) return NbdError.none;
   if (length === 0) return NbdError.invalid;
   if (offset > sizeBytes || length > sizeBytes - offset) return row.past;
-  if (alignBytes > 1 && (offset % alignBytes !== 0 || length % alignBytes !== 0))
+  if (alignBytes > 1 && ((offset & (alignBytes - 1)) !== 0 || (length & (alignBytes - 1)) !== 0))
     return NbdError.invalid;
   return NbdError.none;
 }
