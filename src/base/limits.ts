@@ -67,6 +67,8 @@ export const SILENCE_MS_MAX = 45_000;
 export const REDIAL_MS = 10_000;
 export const DIAL_TIMEOUT_MS = 10_000;
 export const AUTO_FLUSH_MS = 500;
+/** Time for a replica to be restarted in, before what follows counts. Longer than most restarts, shorter than a guest's patience. */
+export const OFFLINE_GRACE_MS = 15_000;
 /** An offline replica with more than this outstanding comes back by repair, not by replay. */
 export const OFFLINE_JOBS_MAX = 1000;
 export const OFFLINE_BYTES_MAX = 50 * MIB;

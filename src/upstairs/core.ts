@@ -86,6 +86,12 @@ export class Core {
     return this.lanes.every((other) => other === lane || other.standing === "active");
   }
 
+  /** Whether an offline replica may be given up: it has had its time to come back, and the volume can do without it. */
+  mayGiveUp(lane: Lane): boolean {
+    const awayMs = this.ports.clock.nowMs() - lane.offlineSinceMs;
+    return awayMs >= this.tuning.offlineGraceMs && this.canDoWithout(lane);
+  }
+
   /** Sends a fresh job to everybody who is there, holds it for those who will be back, skips it for the rest. */
   spread(slot: number): void {
     const { table, lanes } = this;

@@ -7,7 +7,7 @@ import type { RegionDefinition } from "../crucible/region-definition.js";
 import type { AckFrame } from "../crucible/replies.js";
 import type { SessionIds } from "../crucible/session-ids.js";
 import { type DeviceClient, DeviceStatus } from "../ports/device.js";
-import type { Stream } from "../ports/stream.js";
+import type { Cancel, Stream } from "../ports/stream.js";
 import { Core, type CoreHooks } from "./core.js";
 import { ErrorReports } from "./error-reports.js";
 import { Flushes } from "./flushes.js";
@@ -37,6 +37,7 @@ export class Engine {
   #state: EngineState = "closed";
   #readOnly = false;
   #nextTicket = 0;
+  readonly #graceTimers: (Cancel | undefined)[] = [];
   #drained: (() => void) | null = null;
   readonly counts = { reads: 0, writes: 0, flushes: 0, zeroes: 0, readBytes: 0, writtenBytes: 0 };
 
@@ -216,7 +217,13 @@ export class Engine {
     const lane = core.lanes[index]!;
     if (lane.standing === "active") {
       lane.standing = "offline";
+      lane.offlineSinceMs = core.ports.clock.nowMs();
       this.#holdAll(lane);
+      this.#graceTimers[index]?.cancel();
+      this.#graceTimers[index] = core.ports.clock.after(core.tuning.offlineGraceMs, () => {
+        this.#writes.giveUpAbsent();
+        this.#moveOn();
+      });
     }
     lane.stream = null;
     this.#reports.forget(lane);
@@ -356,6 +363,7 @@ export class Engine {
       lane.standing = "out";
       lane.stream = null;
     }
+    for (const timer of this.#graceTimers) timer?.cancel();
     this.#flushes.failAll(DeviceStatus.shutdown);
     this.#zeroes.failAll(DeviceStatus.shutdown);
     this.#writes.failAll(DeviceStatus.shutdown);

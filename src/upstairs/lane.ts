@@ -26,6 +26,8 @@ export class Lane {
   /** Sent and not done, reads included. */
   sentJobs = 0;
   sentBytes = 0;
+  /** When it went offline, in milliseconds. */
+  offlineSinceMs = 0;
   /** To be sent when it is back. */
   heldJobs = 0;
   heldBytes = 0;

@@ -4,6 +4,7 @@ import {
   AUTO_FLUSH_MS,
   DIAL_TIMEOUT_MS,
   OFFLINE_BYTES_MAX,
+  OFFLINE_GRACE_MS,
   OFFLINE_JOBS_MAX,
   PING_INTERVAL_MS,
   REDIAL_MS,
@@ -70,6 +71,11 @@ export interface Tuning {
   /** More than this before an active replica, and writes wait (original's permits, wire reference 6.11). */
   readonly jobsMax: number;
   readonly bytesMax: number;
+  /**
+   * How long an offline replica may stay away before the two limits below count. Until then it costs memory, and when that is
+   * used up a stall, but not its place in the volume: a restart is replayed, however fast the guest writes.
+   */
+  readonly offlineGraceMs: number;
   /** More than this held back for an offline replica, and it is given up for repair. */
   readonly offlineJobsMax: number;
   readonly offlineBytesMax: number;
@@ -101,6 +107,7 @@ export const TUNING: Tuning = {
   readShare: 0.3,
   jobsMax: 1500,
   bytesMax: 75 * MIB,
+  offlineGraceMs: OFFLINE_GRACE_MS,
   offlineJobsMax: OFFLINE_JOBS_MAX,
   offlineBytesMax: OFFLINE_BYTES_MAX,
   reportsMax: 100,

@@ -103,7 +103,7 @@ export class Writes implements WaitingWrites {
     for (const lane of core.lanes) {
       const held = Math.max(lane.heldBytes, lane.heldJobs * PAGE_BYTES);
       const isCause = lane.standing === "offline" && held * 2 >= core.writeShare.usedBytes;
-      if (isCause && lane.heldJobs > 0 && core.canDoWithout(lane)) {
+      if (isCause && lane.heldJobs > 0 && core.mayGiveUp(lane)) {
         this.#giveUp(lane, "memory for writes ran out");
         return;
       }
@@ -216,10 +216,11 @@ export class Writes implements WaitingWrites {
       ) {
         // Two absent at once are waited for: giving one up would leave a single copy.
         if (!core.canDoWithout(lane)) return false;
-        this.#giveUp(
-          lane,
-          `${lane.heldJobs} jobs with ${lane.heldBytes} bytes wait for it, too many to replay`,
-        );
+        if (core.mayGiveUp(lane))
+          this.#giveUp(
+            lane,
+            `${lane.heldJobs} jobs with ${lane.heldBytes} bytes wait for it, too many to replay`,
+          );
       }
     }
     return true;

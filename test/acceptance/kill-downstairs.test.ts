@@ -53,4 +53,4 @@ t.test("each downstairs in turn is killed and comes back; fio sees nothing", asy
 });
 
 /** The note that the server writes when a replica takes part again. */
-const ACTIVE = "is active";
+const ACTIVE = "replica.active";

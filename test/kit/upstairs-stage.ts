@@ -96,7 +96,8 @@ export class Stage {
         upstairsId: UPSTAIRS_ID,
         generation: { kind: "given", value: 1n },
         ...options.upstairs,
-        tuning: options.tuning ?? {},
+        // Whoever is away is given up at once, unless a test is about the grace it has.
+        tuning: { offlineGraceMs: 0, ...options.tuning },
       },
       {
         dialer: this.dialer,

@@ -55,6 +55,30 @@ t.test("an offline replica with too many jobs waiting is given up; two go on", a
   t.equal(again.stop(), null);
 });
 
+t.test("an offline replica has a grace: memory and a stall, and then it is replayed", async (t) => {
+  const stage = active({ tuning: { offlineJobsMax: 20, offlineGraceMs: 5000 } });
+  stage.replicas[1]!.crash();
+  stage.world.advance(10);
+  const write = (i: number): number => stage.guest.write(i * BLOCK, block(i));
+  const tags = Array.from({ length: 50 }, (_, i) => write(i));
+  stage.world.advance(2000);
+  for (const tag of tags) t.equal(stage.guest.status(tag), DeviceStatus.ok);
+  t.same(stage.said("replica.faulted"), [], "far beyond the limit, and not given up");
+  stage.replicas[1]!.start();
+  stage.pass(10_000, () => modes(stage)[1] === "offline active");
+  t.equal(modes(stage)[1], "offline active", "it was replayed");
+  stage.replicas[1]!.crash();
+  stage.world.advance(10);
+  const more = Array.from({ length: 50 }, (_, i) => write(i));
+  stage.world.advance(6000);
+  for (const tag of more) t.equal(stage.guest.status(tag), DeviceStatus.ok);
+  const last = write(0);
+  stage.world.advance(100);
+  t.equal(stage.guest.status(last), DeviceStatus.ok);
+  t.equal(stage.said("replica.faulted").length, 1, "after its time it is given up");
+  t.equal(stage.stop(), null);
+});
+
 t.test("bytes count as well as jobs", async (t) => {
   const stage = active({ tuning: { offlineBytesMax: 10 * BLOCK } });
   stage.replicas[0]!.crash();
