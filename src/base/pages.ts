@@ -1,24 +1,51 @@
 import { invariant } from "./invariant.js";
 
+/** Free runs of 1 to 7 pages have a class each; above, each power of two has four classes. */
+const EXACT = 8;
+const CLASSES = EXACT + 4 * 28;
+/** Entries of the class that fits only roughly are tried before a larger class is cut. */
+const TRIES = 8;
+const NONE = -1;
+
+function classOf(pages: number): number {
+  if (pages < EXACT) return pages;
+  const log = 31 - Math.clz32(pages);
+  return EXACT + 4 * (log - 3) + ((pages >>> (log - 2)) & 3);
+}
+
 /**
- * First-fit allocator of runs of pages with coalescing: the bookkeeping behind every Arena. Pure
- * numbers; it never touches the memory. Runs are kept as an address-ordered list of free gaps, which
- * stays short because payload comes in two sizes, mostly.
+ * Allocator of runs of pages: the bookkeeping behind every Arena. Pure numbers; it never touches the memory.
+ *
+ * Free runs stand in lists by size class and are joined with free neighbours at once, which their first
+ * and last page tell about. Both calls take constant time in practice, however many runs there are, and
+ * the run freed last is used first: its memory is still in the processor's cache.
  */
 export class PageAllocator {
   readonly pageBytes: number;
-  readonly #lengths = new Map<number, number>();
-  /** Free runs, ascending: start page and page count. */
-  #starts: number[];
-  #counts: number[];
+  readonly #pages: number;
   #freePages: number;
+  /** By first page: length of an allocated run; minus the length of a free one. By any other page: 0. */
+  readonly #run: Int32Array;
+  /** By last page: length of the free run that ends there; otherwise 0. */
+  readonly #tail: Int32Array;
+  /** Lists of free runs, by first page. */
+  readonly #next: Int32Array;
+  readonly #previous: Int32Array;
+  readonly #heads = new Int32Array(CLASSES).fill(NONE);
+  /** Bit per class: its list is not empty. */
+  readonly #filled = new Int32Array(Math.ceil(CLASSES / 32));
 
   constructor(sizeBytes: number, pageBytes = 4096) {
     invariant(sizeBytes % pageBytes === 0, "an arena is a whole number of pages");
     this.pageBytes = pageBytes;
-    this.#freePages = sizeBytes / pageBytes;
-    this.#starts = [0];
-    this.#counts = [this.#freePages];
+    this.#pages = sizeBytes / pageBytes;
+    invariant(this.#pages > 0 && this.#pages < 2 ** 30, "an arena has 1 to 2^30 pages");
+    this.#freePages = this.#pages;
+    this.#run = new Int32Array(this.#pages);
+    this.#tail = new Int32Array(this.#pages);
+    this.#next = new Int32Array(this.#pages);
+    this.#previous = new Int32Array(this.#pages);
+    this.#insert(0, this.#pages);
   }
 
   get freeBytes(): number {
@@ -28,54 +55,85 @@ export class PageAllocator {
   alloc(length: number): number {
     invariant(length > 0, "an allocation has a length");
     const pages = Math.ceil(length / this.pageBytes);
-    const counts = this.#counts;
-    for (let i = 0; i < counts.length; i++) {
-      const count = counts[i]!;
-      if (count < pages) continue;
-      const start = this.#starts[i]!;
-      if (count === pages) {
-        this.#starts.splice(i, 1);
-        counts.splice(i, 1);
-      } else {
-        this.#starts[i] = start + pages;
-        counts[i] = count - pages;
-      }
-      this.#freePages -= pages;
-      this.#lengths.set(start, pages);
-      return start * this.pageBytes;
-    }
-    return -1;
+    if (pages > this.#freePages) return NONE;
+    const start = this.#find(pages);
+    if (start === NONE) return NONE;
+    const found = -this.#run[start]!;
+    this.#remove(start, found);
+    if (found > pages) this.#insert(start + pages, found - pages);
+    this.#run[start] = pages;
+    this.#freePages -= pages;
+    return start * this.pageBytes;
   }
 
   free(at: number): void {
-    const start = at / this.pageBytes;
-    const pages = this.#lengths.get(start);
-    invariant(pages !== undefined, `arena address ${at} is allocated`);
-    this.#lengths.delete(start);
+    let start = at / this.pageBytes;
+    let pages = this.#run[start] ?? 0;
+    invariant(pages > 0, `arena address ${at} is allocated`);
     this.#freePages += pages;
-    const starts = this.#starts;
-    const counts = this.#counts;
-    let low = 0;
-    let high = starts.length;
-    while (low < high) {
-      const mid = (low + high) >>> 1;
-      if (starts[mid]! < start) low = mid + 1;
-      else high = mid;
+    this.#run[start] = 0;
+    const after = start + pages;
+    const next = after < this.#pages ? -this.#run[after]! : 0;
+    if (next > 0) {
+      this.#remove(after, next);
+      pages += next;
     }
-    const joinsNext = low < starts.length && starts[low] === start + pages;
-    const joinsPrevious = low > 0 && starts[low - 1]! + counts[low - 1]! === start;
-    if (joinsPrevious && joinsNext) {
-      counts[low - 1] = counts[low - 1]! + pages + counts[low]!;
-      starts.splice(low, 1);
-      counts.splice(low, 1);
-    } else if (joinsPrevious) {
-      counts[low - 1] = counts[low - 1]! + pages;
-    } else if (joinsNext) {
-      starts[low] = start;
-      counts[low] = counts[low]! + pages;
-    } else {
-      starts.splice(low, 0, start);
-      counts.splice(low, 0, pages);
+    const before = start > 0 ? this.#tail[start - 1]! : 0;
+    if (before > 0) {
+      start -= before;
+      this.#remove(start, before);
+      pages += before;
     }
+    this.#insert(start, pages);
+  }
+
+  /** First page of a free run of at least `pages`; NONE when there is none. */
+  #find(pages: number): number {
+    const rough = classOf(pages);
+    let run = this.#heads[rough]!;
+    for (let i = 0; run !== NONE && i < TRIES; i++) {
+      if (-this.#run[run]! >= pages) return run;
+      run = this.#next[run]!;
+    }
+    const larger = this.#filledFrom(rough + 1);
+    if (larger !== NONE) return this.#heads[larger]!;
+    while (run !== NONE && -this.#run[run]! < pages) run = this.#next[run]!;
+    return run;
+  }
+  #filledFrom(first: number): number {
+    const filled = this.#filled;
+    let word = first >>> 5;
+    let bits = word < filled.length ? filled[word]! & (-1 << (first & 31)) : 0;
+    while (bits === 0) {
+      word += 1;
+      if (word >= filled.length) return NONE;
+      bits = filled[word]!;
+    }
+    return 32 * word + 31 - Math.clz32(bits & -bits);
+  }
+
+  #insert(start: number, pages: number): void {
+    const list = classOf(pages);
+    const head = this.#heads[list]!;
+    this.#run[start] = -pages;
+    this.#tail[start + pages - 1] = pages;
+    this.#next[start] = head;
+    this.#previous[start] = NONE;
+    if (head !== NONE) this.#previous[head] = start;
+    this.#heads[list] = start;
+    this.#filled[list >>> 5]! |= 1 << (list & 31);
+  }
+  #remove(start: number, pages: number): void {
+    const list = classOf(pages);
+    const next = this.#next[start]!;
+    const previous = this.#previous[start]!;
+    if (next !== NONE) this.#previous[next] = previous;
+    if (previous !== NONE) this.#next[previous] = next;
+    else {
+      this.#heads[list] = next;
+      if (next === NONE) this.#filled[list >>> 5]! &= ~(1 << (list & 31));
+    }
+    this.#run[start] = 0;
+    this.#tail[start + pages - 1] = 0;
   }
 }

@@ -26,3 +26,50 @@ t.test("runs never overlap, and everything comes back as one gap", async (t) => 
   t.equal(pages.alloc(1024 * 4096), 0, "the whole arena is one run again");
   t.throws(() => pages.free(4096), /allocated/, "freeing twice is a broken invariant");
 });
+
+t.test("a run that fits is always found, whatever the free runs look like", async (t) => {
+  const chance = prng(11);
+  const total = 5000;
+  for (let round = 0; round < 20; round++) {
+    const pages = new PageAllocator(total * 4096);
+    const used = new Uint8Array(total);
+    const held: { start: number; count: number }[] = [];
+    const longestGap = () => {
+      let longest = 0;
+      let gap = 0;
+      for (const one of used) {
+        gap = one === 0 ? gap + 1 : 0;
+        if (gap > longest) longest = gap;
+      }
+      return longest;
+    };
+    for (let step = 0; step < 400; step++) {
+      if (chance() < 0.6) {
+        const count = 1 + Math.floor(chance() ** 3 * 300);
+        const at = pages.alloc(count * 4096 - Math.floor(chance() * 4096));
+        if (at < 0) {
+          if (longestGap() >= count)
+            t.fail(`no room for ${count} pages, longest gap ${longestGap()}`);
+          continue;
+        }
+        used.fill(1, at / 4096, at / 4096 + count);
+        held.push({ start: at / 4096, count });
+      } else if (held.length > 0) {
+        const [one] = held.splice(Math.floor(chance() * held.length), 1);
+        pages.free(one!.start * 4096);
+        used.fill(0, one!.start, one!.start + one!.count);
+      }
+      const gap = longestGap();
+      const probe = gap > 0 ? pages.alloc(gap * 4096) : 0;
+      if (probe < 0) t.fail(`the longest gap of ${gap} pages was not found`);
+      if (gap > 0) pages.free(probe);
+    }
+    t.equal(pages.freeBytes, used.reduce((sum, one) => sum + (1 - one), 0) * 4096);
+  }
+  const one = new PageAllocator(4096);
+  t.equal(one.alloc(1), 0);
+  t.equal(one.alloc(1), -1);
+  t.throws(() => one.free(8192), /allocated/);
+  t.throws(() => one.free(100), /allocated/);
+  t.throws(() => one.free(-4096), /allocated/);
+});
