@@ -319,7 +319,7 @@ export class Membership implements ReplicaOwner {
   lost(index: number, phase: Phase, fault: Fault): void {
     const replica = this.replicas[index]!;
     this.engine.lost(index);
-    if (this.state === "ended" || this.state === "stopping") {
+    if (this.state === "ended") {
       this.#checkClosed();
       return;
     }
@@ -335,7 +335,13 @@ export class Membership implements ReplicaOwner {
       );
     if (phase === "active" && replica.mode === "new") replica.mode = "offline";
     if (replica.mode === "new") replica.region = null;
-    if (replica.mode === "offline" && !this.engine.core.replayPossible)
+    const { core } = this.engine;
+    if (this.state === "stopping" && core.canDoWithout(core.lanes[index]!))
+      this.#giveUp(
+        index,
+        new Fault("TRIVET_E_CONNECTION", `${replica.name} left while the volume stops`),
+      );
+    if (replica.mode === "offline" && !core.replayPossible)
       this.#giveUp(
         index,
         new Fault(

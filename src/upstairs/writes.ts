@@ -57,14 +57,16 @@ export class Writes implements WaitingWrites {
 
   /** Payload and, when they are long, the contexts behind it. */
   #placeBytes(length: number): number {
+    // Before the volume is active nothing is written, but whoever tries is told by the answer to the write.
+    if (this.#core.blockBytes === 0) return length;
     const tail = writeTailBytes(Math.ceil(length / this.#core.blockBytes), false);
     return tail <= SHORT_TAIL_BYTES ? length : length + tail;
   }
 
   place(length: number, client: DeviceClient): number {
-    invariant(length > 0 && length <= PIECE_BYTES_MAX, "a piece is not larger than the largest");
+    invariant(length <= PIECE_BYTES_MAX, "a piece is not larger than the largest");
     const { room, writeShare } = this.#core;
-    const bytes = this.#placeBytes(length);
+    const bytes = Math.max(1, this.#placeBytes(length));
     if (!room.isBusy) {
       const at = writeShare.alloc(bytes);
       if (at >= 0) return at;

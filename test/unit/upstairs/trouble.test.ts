@@ -406,6 +406,30 @@ t.test("stopping with a replica away does not wait for it", async (t) => {
   t.equal(stage.arena.allocations, 0);
 });
 
+t.test("a replica that leaves during the last flush is not waited for", async (t) => {
+  const stage = active();
+  stage.guest.write(0, block(1));
+  stage.world.advance(10);
+  stage.replicas[2]!.manner.deaf = (message) => message.kind === "Flush";
+  stage.world.after(100, () => stage.replicas[2]!.cut());
+  t.equal(stage.stop(10_000), null);
+  for (const index of [0, 1]) t.ok(stage.replicas[index]!.extents[0]!.dirty === false);
+  t.equal(stage.arena.allocations, 0);
+});
+
+t.test("before activation requests are refused, and give their memory back", async (t) => {
+  const stage = new Stage(new World(1), hash);
+  const { guest } = stage;
+  for (const tag of [
+    guest.read(0, BLOCK),
+    guest.write(0, block(1)),
+    guest.flush(),
+    guest.zeroes(0, BLOCK),
+  ])
+    t.equal(guest.status(tag), DeviceStatus.shutdown);
+  t.equal(stage.arena.allocations, 0);
+});
+
 t.test("stopping with two away says that the last flush is missing", async (t) => {
   const stage = active();
   stage.replicas[0]!.crash();
