@@ -1,35 +1,19 @@
 import { Fault } from "../base/fault.js";
 import type { ExtentId, FlushNumber, Generation, JobId } from "../base/ids.js";
-import { REPLY_BYTES_MAX, RETRY_FIRST_MS, RETRY_MS_MAX } from "../base/limits.js";
+import { RETRY_FIRST_MS, RETRY_MS_MAX } from "../base/limits.js";
 import type { CrucibleError } from "../crucible/error.js";
-import { READ_CONTEXT_BYTES_MAX } from "../crucible/layout.js";
-import { type Message, TAG } from "../crucible/messages.js";
-import {
-  ACK_BYTES,
-  type AckTag,
-  putAck,
-  putReadResponse,
-  READ_RESPONSE_HEAD_BYTES,
-} from "../crucible/put.js";
-import type { SessionIds } from "../crucible/session-ids.js";
-import type { Cancel, Stream } from "../ports/stream.js";
+import { TAG } from "../crucible/messages.js";
+import { ACK_BYTES, type AckTag, putAck } from "../crucible/put.js";
+import type { Cancel } from "../ports/stream.js";
 import { crucibleErrorOf } from "./error-report.js";
 import { type ExtentJob, runExtentJob, wrongState } from "./extent-jobs.js";
 import { JobQueue } from "./job-queue.js";
 import { JobKind, type JobTable } from "./job-table.js";
+import type { Outlet } from "./outlet.js";
+import { ReadJobs } from "./read-jobs.js";
 import type { StoreDone } from "./region-store.js";
-import { ReplyTable } from "./reply-table.js";
 import type { Service } from "./service.js";
 import { delayed, LOSSY_DELAY_MS, troubled } from "./test-modes.js";
-
-/** The connection, as its jobs see it. */
-export interface Outlet {
-  readonly stream: Stream;
-  readonly ids: SessionIds;
-  say(message: Message): void;
-  /** Sends what was said, then closes. */
-  endFor(fault: Fault): void;
-}
 
 /** What acknowledges a job of each kind that says nothing but that it was done. */
 const ACK_TAGS: { readonly [kind: number]: AckTag } = {
@@ -42,9 +26,6 @@ const ACK_TAGS: { readonly [kind: number]: AckTag } = {
   [JobKind.liveNoOp]: TAG.ExtentLiveAckId,
 };
 
-/** Data of a reply begins at a multiple of this, for the memory's sake. */
-const DATA_ALIGN = 64;
-
 /**
  * Runs the jobs of one connection on the store and answers them. A job that fails is reported and tried
  * again after a growing pause, without holding up others (the original: at once, for ever, holding up
@@ -55,16 +36,11 @@ const DATA_ALIGN = 64;
  */
 export class JobRunner implements StoreDone {
   readonly queue: JobQueue;
-  readonly replies: ReplyTable;
+  readonly reads: ReadJobs;
   readonly #service: Service;
   readonly #outlet: Outlet;
   readonly #table: JobTable;
   readonly #timers = new Map<number, Cancel>();
-  /** Reads that wait until the peer has taken earlier ones, or for memory. */
-  #readsHeld: number[] = [];
-  /** Memory of reads in progress in the store. */
-  #readingBytes = 0;
-  #awaitingMemory = false;
   #stopped = false;
 
   constructor(service: Service, outlet: Outlet) {
@@ -72,7 +48,7 @@ export class JobRunner implements StoreDone {
     this.#outlet = outlet;
     this.queue = new JobQueue(this);
     this.#table = this.queue.table;
-    this.replies = new ReplyTable(service.arena);
+    this.reads = new ReadJobs(service, outlet, this.#table, this);
   }
 
   stop(): void {
@@ -80,8 +56,7 @@ export class JobRunner implements StoreDone {
     this.#stopped = true;
     for (const timer of this.#timers.values()) timer.cancel();
     // Jobs that wait for a moment of theirs while they count as running.
-    const held = this.#readsHeld.concat([...this.#timers.keys()]);
-    this.#readsHeld = [];
+    const held = [...this.reads.takeHeld(), ...this.#timers.keys()];
     this.#timers.clear();
     for (const slot of held) if (this.queue.isRunning(slot)) this.#drop(slot);
     this.queue.abandon((slot) => this.#freeFrame(slot));
@@ -92,12 +67,6 @@ export class JobRunner implements StoreDone {
     const { testModes, random } = this.#service;
     if (delayed(testModes, random)) this.#after(slot, LOSSY_DELAY_MS, () => this.#run(slot));
     else this.#run(slot);
-  }
-
-  /** A reply was sent: for the stream's handler of the same name. */
-  sent(tag: number): void {
-    this.replies.sent(tag);
-    if (this.#readsHeld.length > 0) this.#retryReads();
   }
 
   storeDone(slot: number, fault: Fault | null, value: number): void {
@@ -171,36 +140,10 @@ export class JobRunner implements StoreDone {
   }
 
   #read(slot: number): void {
-    const table = this.#table;
-    const { arena, store } = this.#service;
-    const start = table.start[slot]!;
-    const count = table.end[slot]! - start;
-    if (count > 0 && this.#touchesClosed(slot)) return;
-    const room = READ_RESPONSE_HEAD_BYTES + count * READ_CONTEXT_BYTES_MAX + 8;
-    const dataOffset = Math.ceil(room / DATA_ALIGN) * DATA_ALIGN;
-    const length = dataOffset + count * store.definition.blockSize;
-    const outstanding = this.replies.bytes + this.#readingBytes;
-    if (outstanding > 0 && outstanding + length > REPLY_BYTES_MAX) {
-      this.#readsHeld.push(slot);
-      return;
-    }
-    const at = arena.alloc(length);
-    if (at < 0) {
-      this.#readsHeld.push(slot);
-      this.#awaitMemory();
-      return;
-    }
-    table.frameAt[slot] = at;
-    table.frameBytes[slot] = length;
-    table.dataAt[slot] = at + dataOffset;
-    this.#readingBytes += length;
-    if (count === 0) {
-      this.#sendRead(slot, 0);
-      return;
-    }
-    this.#service.began();
-    const contextsAt = at + READ_RESPONSE_HEAD_BYTES;
-    store.read(start, count, contextsAt, at + dataOffset, this, slot);
+    if (this.#table.start[slot] === this.#table.end[slot]) {
+      this.reads.sendEmpty(slot);
+      this.#finish(slot);
+    } else if (!this.#touchesClosed(slot)) this.reads.run(slot);
   }
 
   #flush(slot: number): void {
@@ -243,7 +186,8 @@ export class JobRunner implements StoreDone {
     if (kind === JobKind.read) {
       statistics.reads += 1;
       statistics.bytesRead += bytes;
-      this.#sendRead(slot, value);
+      this.reads.send(slot, value);
+      this.#finish(slot);
       return;
     }
     if (kind === JobKind.flush) statistics.flushes += 1;
@@ -254,27 +198,6 @@ export class JobRunner implements StoreDone {
       table.frameAt[slot] = -1;
     }
     this.#acknowledge(slot);
-  }
-
-  #sendRead(slot: number, contextsBytes: number): void {
-    const table = this.#table;
-    const { arena, store } = this.#service;
-    const { stream, ids } = this.#outlet;
-    const at = table.frameAt[slot]!;
-    const dataAt = table.dataAt[slot]!;
-    const count = table.end[slot]! - table.start[slot]!;
-    const data = count * store.definition.blockSize;
-    // How long the contexts are is known only now; head and contexts move up to the data, so that all goes in one piece.
-    const head = READ_RESPONSE_HEAD_BYTES + contextsBytes + 8;
-    const headAt = dataAt - head;
-    const from = at + READ_RESPONSE_HEAD_BYTES;
-    arena.bytes.copyWithin(headAt + READ_RESPONSE_HEAD_BYTES, from, from + contextsBytes);
-    putReadResponse(arena, headAt, ids, table.id[slot]!, count, contextsBytes, data);
-    const length = table.frameBytes[slot]!;
-    table.frameAt[slot] = -1;
-    this.#readingBytes -= length;
-    stream.attach(headAt, head + data, this.replies.add(at, length));
-    this.#finish(slot);
   }
 
   #acknowledge(slot: number): void {
@@ -299,7 +222,7 @@ export class JobRunner implements StoreDone {
     const wasRead = this.#table.kind[slot] === JobKind.read;
     if (wasRead) this.#freeFrame(slot);
     this.#fail(slot, crucibleErrorOf(fault), fault);
-    if (wasRead && this.#readsHeld.length > 0 && !this.#stopped) this.#retryReads();
+    if (wasRead && !this.#stopped) this.reads.retry();
   }
 
   #fail(slot: number, error: CrucibleError, fault: Fault): void {
@@ -422,11 +345,14 @@ export class JobRunner implements StoreDone {
   }
 
   #freeFrame(slot: number): void {
-    const at = this.#table.frameAt[slot]!;
+    const table = this.#table;
+    if (table.kind[slot] === JobKind.read) {
+      this.reads.release(slot);
+      return;
+    }
+    const at = table.frameAt[slot]!;
     if (at < 0) return;
-    this.#table.frameAt[slot] = -1;
-    if (this.#table.kind[slot] === JobKind.read)
-      this.#readingBytes -= this.#table.frameBytes[slot]!;
+    table.frameAt[slot] = -1;
     this.#service.arena.free(at);
   }
 
@@ -436,25 +362,5 @@ export class JobRunner implements StoreDone {
       run();
     });
     this.#timers.set(slot, timer);
-  }
-
-  #awaitMemory(): void {
-    if (this.#awaitingMemory) return;
-    this.#awaitingMemory = true;
-    this.#service.arena.whenFreed(() => {
-      this.#awaitingMemory = false;
-      this.#retryReads();
-    });
-  }
-
-  /** In order, until one has to wait again. */
-  #retryReads(): void {
-    const held = this.#readsHeld;
-    this.#readsHeld = [];
-    for (let i = 0; i < held.length && !this.#stopped; i++) {
-      this.#read(held[i]!);
-      if (this.#readsHeld.length === 0) continue;
-      for (i += 1; i < held.length; i++) this.#readsHeld.push(held[i]!);
-    }
   }
 }

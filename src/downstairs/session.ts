@@ -24,9 +24,10 @@ import type { Address, Cancel, Stream, StreamHandler } from "../ports/stream.js"
 import type { Activation, Claimant } from "./activation.js";
 import type { Identity } from "./identity.js";
 import { hasIds, JobIntake, jobKindOf, SnapshotRefused } from "./job-intake.js";
-import { JobRunner, type Outlet } from "./job-runner.js";
+import { JobRunner } from "./job-runner.js";
 import type { JobKind } from "./job-table.js";
 import { type Effect, granted, isNegotiation, type State, start, step } from "./negotiation.js";
+import type { Outlet } from "./outlet.js";
 import type { Service } from "./service.js";
 
 /** Reasons to receive nothing for a while: bits. */
@@ -110,7 +111,7 @@ export class Session implements StreamHandler, FrameOwner, Claimant, Outlet {
     this.#hear();
   }
   sent(tag: number): void {
-    this.#runner.sent(tag);
+    this.#runner.reads.sent(tag);
   }
   drained(): void {
     this.#resume(Pause.backlog);
@@ -157,7 +158,8 @@ export class Session implements StreamHandler, FrameOwner, Claimant, Outlet {
     // Answers that nobody takes must not pile up; data of reads has a limit of its own.
     const { queuedBytes } = this.stream;
     if (queuedBytes > BACKLOG_BYTES_MAX && !this.#over)
-      if (queuedBytes - this.#runner.replies.bytes > BACKLOG_BYTES_MAX) this.#pause(Pause.backlog);
+      if (queuedBytes - this.#runner.reads.replies.bytes > BACKLOG_BYTES_MAX)
+        this.#pause(Pause.backlog);
   }
 
   bad(fault: Fault): void {
@@ -180,7 +182,7 @@ export class Session implements StreamHandler, FrameOwner, Claimant, Outlet {
       return;
     }
     encodeInto(message, arena.bytes, at);
-    this.stream.attach(at, length, this.#runner.replies.add(at, length));
+    this.stream.attach(at, length, this.#runner.reads.replies.add(at, length));
   }
 
   endFor(fault: Fault): void {

@@ -34,7 +34,7 @@ export interface RegionToRun {
 export interface DownstairsOptions {
   readonly regions: readonly RegionToRun[];
   readonly notes: Notes;
-  /** Memory for data of all regions; default 256 MiB for the first and 128 MiB for each other. Used pages only cost memory. */
+  /** Memory for data of all regions; default 256 MiB for the first and 192 MiB for each other. Used pages only cost memory. */
   readonly arenaBytes?: number;
   readonly engine?: "auto" | "ring" | "plain";
   /** Value of NOTIFY_SOCKET. */
@@ -66,7 +66,7 @@ const MIB = 1024 * 1024;
 export async function runDownstairs(options: DownstairsOptions): Promise<RunningDownstairs> {
   const { regions, notes } = options;
   if (regions.length === 0) throw new Fault("TRIVET_E_USAGE", "no region was named");
-  const arenaBytes = options.arenaBytes ?? (128 + 128 * regions.length) * MIB;
+  const arenaBytes = options.arenaBytes ?? (64 + 192 * regions.length) * MIB;
   const host = openHost({
     arenaBytes,
     engine: options.engine ?? "auto",
