@@ -36,9 +36,9 @@ t.test("each downstairs in turn is killed and comes back; fio sees nothing", asy
     await sleep(500);
     await rig.downstairs[victim]?.stop("SIGKILL");
     await sleep(3000);
-    const activeBefore = server.output.split(ACTIVE).length - 1;
+    const before = server.output.split(BACK).length - 1;
     await rig.startDownstairs(victim);
-    await Promise.race([server.prints(ACTIVE, activeBefore + 1), load.then(() => sleep(30_000))]);
+    await Promise.race([server.prints(BACK, before + 1), load.then(() => sleep(30_000))]);
   }
   await load;
   t.pass(`${fioRuns} runs of fio without an error or a mismatch over ${ROUNDS} kills`);
@@ -52,5 +52,5 @@ t.test("each downstairs in turn is killed and comes back; fio sees nothing", asy
   t.pass("generations, flush numbers and dirty bits agree (dump)");
 });
 
-/** The note that the server writes when a replica takes part again. */
-const ACTIVE = "replica.active";
+/** The note that the server writes when a replica is back and gets what it missed. */
+const BACK = '"replica.replay"';
