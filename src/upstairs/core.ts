@@ -37,6 +37,8 @@ export class Core {
   blocks = 0;
   generation = 0n as Generation;
   nextFlushNumber = 0;
+  /** The list of live jobs is being walked and cut: nobody may be told of room, as they would submit at once. */
+  isRetiring = false;
   /** False from the moment a barrier retired jobs until a flush did (wire reference 6.9). */
   replayPossible = true;
   #nextId = FIRST_JOB_ID;

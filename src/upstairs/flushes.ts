@@ -202,6 +202,7 @@ export class Flushes {
     const until = table.id[last]!;
     core.replayPossible = table.kind[last] === Kind.flush;
     if (last === this.#barrier) this.#barrier = NONE;
+    core.isRetiring = true;
     for (let slot = table.head; slot !== NONE && table.id[slot]! <= until; ) {
       const next = table.next[slot]!;
       const isDone = (table.flags[slot]! & Flag.answered) !== 0 && table.isSettled(slot);
@@ -212,6 +213,7 @@ export class Flushes {
       }
       slot = next;
     }
+    core.isRetiring = false;
     this.#retired();
   }
 

@@ -143,7 +143,8 @@ export class Reads {
   }
   readonly #onFreed = (): void => {
     this.#roomAsked = false;
-    this.pump();
+    // While jobs retire the engine moves on by itself afterwards.
+    if (!this.#core.isRetiring) this.pump();
   };
 
   /** The requester has done with what it was answered. */

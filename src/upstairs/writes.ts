@@ -83,12 +83,10 @@ export class Writes implements WaitingWrites {
   /** Room was asked for and there is none: whatever may bring some is set going. */
   #lackRoom(bytes: number): void {
     const core = this.#core;
-    if (core.writeShare.allows(bytes)) {
+    if (core.writeShare.allows(bytes) && !this.#roomAsked) {
       // The share would allow it, but the arena has no such run now.
-      if (this.#roomAsked) return;
       this.#roomAsked = true;
       core.ports.arena.whenFreed(this.#onFreed);
-      return;
     }
     this.#flushes.relieve();
     this.giveUpAbsent();
@@ -114,7 +112,7 @@ export class Writes implements WaitingWrites {
 
   /** Memory of writes was freed. Those who wait for it are told, but never while a write asked for earlier is being submitted. */
   freed(): void {
-    if (this.#isSubmitting) this.#hasFreed = true;
+    if (this.#isSubmitting || this.#core.isRetiring) this.#hasFreed = true;
     else if (this.#core.room.length > 0) this.#core.room.serve();
   }
   #submitted(): void {
