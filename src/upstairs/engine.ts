@@ -363,7 +363,6 @@ export class Engine {
       lane.standing = "out";
       lane.stream = null;
     }
-    for (const timer of this.#graceTimers) timer?.cancel();
     this.#flushes.failAll(DeviceStatus.shutdown);
     this.#zeroes.failAll(DeviceStatus.shutdown);
     this.#writes.failAll(DeviceStatus.shutdown);
@@ -372,6 +371,9 @@ export class Engine {
 
   /** Gives back what the engine itself holds; all streams are closed. */
   dispose(): void {
+    // A timer left behind would keep a process that has nothing else to do.
+    for (const timer of this.#graceTimers) timer?.cancel();
+    this.#flushes.dispose();
     this.#writes.dispose();
     this.#zeroes.dispose();
   }

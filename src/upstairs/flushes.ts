@@ -244,8 +244,7 @@ export class Flushes {
   /** Everything that waits ends with `status`; FUA writes among it too. */
   failAll(status: DeviceStatus): void {
     const { table } = this.#core;
-    this.#idleTimer?.cancel();
-    this.#idleTimer = null;
+    this.dispose();
     this.#final = null;
     let waiter = this.#wanted;
     this.#wanted = NONE;
@@ -266,6 +265,11 @@ export class Flushes {
     this.#relief = false;
     this.#uncoveredBytes = 0;
     this.#uncoveredJobs = 0;
+  }
+
+  dispose(): void {
+    this.#idleTimer?.cancel();
+    this.#idleTimer = null;
   }
 
   /** After a while without writes, what was written is flushed, so that it is safe and its memory free. */

@@ -430,6 +430,34 @@ t.test("before activation requests are refused, and give their memory back", asy
   t.equal(stage.arena.allocations, 0);
 });
 
+t.test("after a stop no timer is left that would keep the process", async (t) => {
+  const stage = active();
+  const { world } = stage;
+  const after = world.after.bind(world);
+  const pending = new Set<object>();
+  world.after = (delayMs, run) => {
+    const key = { delayMs };
+    if (delayMs > 0) pending.add(key);
+    const timer = after(delayMs, () => {
+      pending.delete(key);
+      run();
+    });
+    return {
+      cancel: () => {
+        pending.delete(key);
+        timer.cancel();
+      },
+    };
+  };
+  stage.replicas[0]!.crash();
+  world.advance(10);
+  stage.guest.write(0, block(1));
+  world.advance(10);
+  t.ok(pending.size > 0);
+  t.equal(stage.stop(), null);
+  t.same([...pending], []);
+});
+
 t.test("stopping with two away says that the last flush is missing", async (t) => {
   const stage = active();
   stage.replicas[0]!.crash();
