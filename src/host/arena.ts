@@ -27,8 +27,9 @@ export class HostArena implements Arena {
     this.#streams = new PageAllocator(memory.byteLength - payloadBytes);
     this.scratchAt = this.allocForStream(COMPOSE_BYTES_MAX);
   }
+  /** What `alloc` has to give; the memory of streams does not count. */
   get sizeBytes(): number {
-    return this.bytes.length;
+    return this.#payloadBytes;
   }
   get freeBytes(): number {
     return this.#payload.freeBytes;

@@ -7,6 +7,7 @@ export interface Arena {
   readonly bytes: Buffer;
   /** The same memory, for numbers. */
   readonly view: DataView;
+  /** What `alloc` has to give in all; shares of memory are reckoned from it. */
   readonly sizeBytes: number;
   readonly freeBytes: number;
   /**
