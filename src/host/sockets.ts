@@ -321,17 +321,3 @@ function listenFault(shown: string, result: number): Fault {
     return new Fault("TRIVET_E_PERMISSION", detail, { errno: result });
   return new Fault("TRIVET_E_LISTEN", detail, { errno: result });
 }
-
-/**
- * Descriptors that the service manager passed (LISTEN_FDS protocol): 3 and up, when they are meant for this
- * process.
- */
-export function inheritedListeners(
-  environment: Readonly<Record<string, string | undefined>>,
-  pid: number,
-): number[] {
-  if (environment["LISTEN_PID"] !== String(pid)) return [];
-  const count = Number(environment["LISTEN_FDS"]);
-  if (!Number.isInteger(count) || count < 1 || count > 64) return [];
-  return Array.from({ length: count }, (_, i) => 3 + i);
-}

@@ -167,11 +167,16 @@ export class Connection implements StreamHandler, TransmissionOwner {
       this,
     );
     this.#setting.statistics.counts[Count.negotiated]! += 1;
-    this.#ports.notes("info", "nbd.opened", `${this.#stream.peer} uses ${this.#exportName}`, {
-      peer: this.#stream.peer,
-      export: this.#exportName,
-      structured: agreement.structured,
-    });
+    this.#ports.notes(
+      "info",
+      "nbd.opened",
+      `${this.#stream.peer} uses ${this.#exportName === "" ? "the default export" : this.#exportName}`,
+      {
+        peer: this.#stream.peer,
+        export: this.#exportName,
+        structured: agreement.structured,
+      },
+    );
     if (this.#setting.stopping) this.#transmission.finishUp();
   }
 }

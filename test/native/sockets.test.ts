@@ -8,7 +8,6 @@ import t from "tap";
 import { Fault } from "../../src/base/fault.js";
 import { BACKLOG_BYTES_MAX } from "../../src/base/limits.js";
 import { type Host, openHost } from "../../src/host/open.js";
-import { inheritedListeners } from "../../src/host/sockets.js";
 import type { Stream } from "../../src/ports/stream.js";
 import { Recorder } from "../unit/host/recorder.js";
 import { noise } from "../unit/host/stream-contract.js";
@@ -386,14 +385,6 @@ for (const engine of ["ring", "plain"] as const)
       for (const socket of sockets) socket.destroy();
     });
   });
-
-t.test("descriptors handed over by the service manager", async (t) => {
-  t.same(inheritedListeners({ LISTEN_PID: "77", LISTEN_FDS: "2" }, 77), [3, 4]);
-  t.same(inheritedListeners({ LISTEN_PID: "76", LISTEN_FDS: "2" }, 77), []);
-  t.same(inheritedListeners({ LISTEN_FDS: "2" }, 77), []);
-  t.same(inheritedListeners({ LISTEN_PID: "77", LISTEN_FDS: "many" }, 77), []);
-  t.same(inheritedListeners({ LISTEN_PID: "77", LISTEN_FDS: "100000" }, 77), []);
-});
 
 t.test("the arena in a file outlives the process that filled it", async (t) => {
   const directory = fs.mkdtempSync(join(tmpdir(), "trivet-"));

@@ -1,7 +1,6 @@
 import { Fault } from "../../base/fault.js";
 import type { Generation } from "../../base/ids.js";
 import { type Host, openHost } from "../../host/open.js";
-import { inheritedListeners } from "../../host/sockets.js";
 import { NbdServer } from "../../nbd/server.js";
 import type { BlockDevice } from "../../ports/device.js";
 import type { Notes } from "../../ports/notes.js";
@@ -16,8 +15,13 @@ import { processLog } from "../logging.js";
 import { showBytes } from "../progress.js";
 import { asFault } from "../report.js";
 import { Doorway } from "./doorway.js";
+import { passedSockets } from "./passed-sockets.js";
 import type { ServeSettings } from "./settings.js";
 import { VolumeState } from "./volume-state.js";
+
+const SECTOR_BYTES = 512;
+/** How long an orderly stop waits for requests that the volume has not answered, as when replicas are away. */
+const DRAIN_MS = 20_000;
 
 /** What a server that is up tells whoever composed it. */
 export interface Serving {
@@ -70,7 +74,7 @@ interface Run {
 
 async function run({ settings, shell, hooks, notes, lifetime, host }: Run): Promise<void> {
   const doorway = new Doorway();
-  const descriptors = inheritedListeners(shell.env, process.pid);
+  const descriptors = passedSockets(process.env);
   // Whoever passes sockets has decided where to listen.
   const passed = descriptors.length > 0 && !settings.listensExplicitly;
   const addresses = passed ? [] : settings.addresses;
@@ -89,6 +93,8 @@ async function run({ settings, shell, hooks, notes, lifetime, host }: Run): Prom
             name: settings.exportName,
             device: device.blockBytes === 1 ? device : new UnalignedDevice(host.arena, device),
             blockBytes: device.blockBytes,
+            // Sectors are served whatever the blocks are, and some clients cannot merge (nbdfuse).
+            minimumBytes: Math.min(device.blockBytes, SECTOR_BYTES),
             readOnly: settings.readOnly,
           },
         ],
@@ -111,13 +117,31 @@ async function run({ settings, shell, hooks, notes, lifetime, host }: Run): Prom
     } finally {
       host.notify("STOPPING=1");
       doorway.close();
-      await new Promise<void>((resolve) => server.stop(resolve));
+      await drain(server, notes);
     }
   } finally {
     doorway.close();
     await volume?.stop();
   }
   notes("info", "server.stopped", "stopped in order");
+}
+
+/** Lets clients go when their requests are answered. Requests that cannot be answered end with the volume. */
+async function drain(server: NbdServer, notes: Notes): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const isLate = await Promise.race([
+    new Promise<boolean>((resolve) => server.stop(() => resolve(false))),
+    new Promise<boolean>((resolve) => {
+      timer = setTimeout(resolve, DRAIN_MS, true);
+    }),
+  ]);
+  clearTimeout(timer);
+  if (isLate)
+    notes(
+      "warn",
+      "server.drain-timeout",
+      `requests are unanswered after ${DRAIN_MS / 1000} s: their clients are let go without an answer`,
+    );
 }
 
 function announce(device: BlockDevice, doorway: Doorway, host: Host, notes: Notes): void {

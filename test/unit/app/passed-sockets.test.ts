@@ -1,5 +1,5 @@
 import t from "tap";
-import { passedSockets } from "../../../src/app/nbd-listen.js";
+import { passedSockets } from "../../../src/app/serve/passed-sockets.js";
 import { Fault } from "../../../src/base/fault.js";
 
 t.test("sockets passed by a service manager", async (t) => {
