@@ -10,6 +10,7 @@
 #include "arena/arena.h"
 #include "hash/hash.h"
 #include "loop/loop.h"
+#include "loop/patience.h"
 #include "net/net.h"
 #include "plain/plain.h"
 #include "ring/ring.h"
@@ -29,6 +30,9 @@ Napi::Value Throw(Napi::Env env, const char* what, int error) {
 Napi::ArrayBuffer View(Napi::Env env, void* memory, std::size_t bytes) {
   return Napi::ArrayBuffer::New(env, memory, bytes);
 }
+
+// Most turns before the event loop's other business gets its chance.
+constexpr int kTurns = 32;
 
 class Core final : public Napi::ObjectWrap<Core> {
  public:
@@ -169,8 +173,13 @@ class Core final : public Napi::ObjectWrap<Core> {
 
   static void OnReady(uv_poll_t* poll, int, int) {
     auto* self = static_cast<Core*>(poll->data);
-    const std::size_t rows = self->loop_.turn();
-    if (rows > 0 || self->loop_.more()) self->call(rows);
+    std::size_t rows = self->loop_.turn();
+    for (int turns = 0; rows > 0 || self->loop_.more(); turns++) {
+      self->call(rows);
+      if (turns >= kTurns || self->poll_ == nullptr) return;
+      if (!self->patience_.wait([self] { return self->loop_.look(); })) return;
+      rows = self->loop_.exchange(0);
+    }
   }
 
   // An exception that reaches us means that our own code is broken in the middle of its bookkeeping:
@@ -348,6 +357,7 @@ class Core final : public Napi::ObjectWrap<Core> {
   }
 
   Napi::Env env_;
+  loop::Patience patience_;
   bool hooked_ = false;
   // In this order: the loop goes first, then the engine, then the memory that both use.
   arena::Arena arena_;

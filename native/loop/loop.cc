@@ -141,8 +141,8 @@ std::size_t Loop::exchange(std::size_t staged) noexcept {
 }
 
 std::size_t Loop::turn() noexcept {
+  look();
   recycle();
-  poll();
   return run();
 }
 
@@ -155,7 +155,7 @@ void Loop::recycle() noexcept {
   resting_.clear();
 }
 
-void Loop::poll() noexcept {
+bool Loop::look() noexcept {
   std::array<epoll_event, 256> events;
   const int count = ::epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), 0);
   for (int i = 0; i < count; i++) {
@@ -172,6 +172,7 @@ void Loop::poll() noexcept {
     if (broken || (event.events & EPOLLOUT) != 0) socket.writable = true;
     make_ready(slot, socket);
   }
+  return count > 0;
 }
 
 void Loop::make_ready(std::uint32_t slot, Socket& socket) noexcept {

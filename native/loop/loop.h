@@ -76,7 +76,9 @@ class Loop {
   // Carries out the first `staged` request rows and whatever else is ready; answers how many completion
   // rows it filled.
   [[nodiscard]] std::size_t exchange(std::size_t staged) noexcept;
-  // The same after finding out which sockets have become ready.
+  // Finds out which sockets have become ready, without waiting; true when any has.
+  bool look() noexcept;
+  // Both.
   [[nodiscard]] std::size_t turn() noexcept;
   [[nodiscard]] bool more() const noexcept { return more_; }
 
@@ -113,7 +115,6 @@ class Loop {
 
   [[nodiscard]] int add(int fd, Phase phase) noexcept;
   void recycle() noexcept;
-  void poll() noexcept;
   void apply(const double* row) noexcept;
   void apply_receive(const double* row, bool whole) noexcept;
   void apply_send(const double* row) noexcept;

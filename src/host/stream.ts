@@ -19,6 +19,13 @@ type State = "open" | "ending" | "lingering" | "closing" | "closed";
 type Armed = "nothing" | "inbox" | "direct";
 
 /**
+ * After a payload of at least so much, only so little is received into the inbox, where the beginning of the
+ * next payload would have to be copied away again.
+ */
+const BULK_FROM_BYTES = INBOX_BYTES;
+const BULK_BYTES = 4096;
+
+/**
  * A connected socket as a Stream. Owns one slot of the native socket table, one inbox and the memory of
  * composed messages. It must never give memory back before native code has said that the slot is closed.
  *
@@ -48,6 +55,8 @@ export class SocketStream implements Stream, SlotOwner, TurnClient {
   #directAt = 0;
   #directLeft = 0;
   #armed: Armed = "nothing";
+  /** A long payload has just been received: the next header is likely followed by another. */
+  #bulk = false;
   #paused = false;
   #peerEnded = false;
   #presenting = false;
@@ -160,12 +169,16 @@ export class SocketStream implements Stream, SlotOwner, TurnClient {
     else if (armed === "direct") {
       this.#directAt += result;
       this.#directLeft -= result;
+      this.#bulk = result >= BULK_FROM_BYTES;
       if (this.#directLeft === 0) {
         this.#presenting = true;
         this.#handler!.filled();
         this.#presenting = false;
       }
-    } else this.#tail += result;
+    } else {
+      this.#tail += result;
+      this.#bulk = false;
+    }
     this.#present();
     this.#wantTurn();
   }
@@ -224,8 +237,9 @@ export class SocketStream implements Stream, SlotOwner, TurnClient {
       this.#tail -= this.#head;
       this.#head = 0;
     }
-    const room = INBOX_BYTES - this.#tail;
+    let room = INBOX_BYTES - this.#tail;
     if (room === 0) return true;
+    if (this.#bulk) room = Math.min(room, BULK_BYTES);
     this.#armed = "inbox";
     this.#driver.row(Request.receive, this.#slot, this.#inbox + this.#tail, room);
     return true;
