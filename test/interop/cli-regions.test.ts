@@ -84,13 +84,7 @@ t.test("what is not a sound region is said in one sentence", async (t) => {
   refused(t, await runs("missing-extent"), 3, "TRIVET_E_EXTENT_MISSING", /00\/000\/005/);
   await create("short");
   truncateSync(at("short/00/000/003"), 5000);
-  refused(
-    t,
-    await runs("short"),
-    3,
-    "TRIVET_E_EXTENT_SIZE",
-    /00\/000\/003.*5000 .*expected 12195/,
-  );
+  refused(t, await runs("short"), 3, "TRIVET_E_EXTENT_SIZE", /00\/000\/003.*5000 .*expected 12195/);
   refused(t, await trivet("region", "info", at("short")), 3, "TRIVET_E_EXTENT_SIZE", /12195/);
   await create("long");
   truncateSync(at("long/00/000/003"), 12196);
