@@ -20,10 +20,11 @@ constexpr int kRounds = 4;           // most times around inside one exchange
 constexpr int kAcceptsAtOnce = 64;   // a storm of connections must not keep everybody else waiting
 constexpr std::size_t kSocketsAtOnce = 1024;
 
-constexpr std::size_t kInlineBytes = 64 * 1024;         // largest file operation carried out at once
+constexpr std::size_t kInlineBytes = 32 * 1024;         // largest file operation carried out at once
 constexpr std::size_t kInlineBytesAtOnce = 1024 * 1024;  // … and all of them in one exchange
 constexpr double kInlineSlowSeconds = 0.005;
-constexpr double kInlinePauseSeconds = 1;
+constexpr double kInlinePauseSeconds = 1;  // doubled each time, up to …
+constexpr double kInlinePauseSecondsMax = 64;
 
 double now() noexcept {
   timespec time{};
@@ -410,15 +411,20 @@ bool Loop::try_inline(std::uint32_t index) noexcept {
     answer_file(index, static_cast<std::int32_t>(count));
     return true;
   }
-  if (inline_writes_from_ > 0 && now() < inline_writes_from_) return false;
   const double before = now();
+  if (before < inline_writes_from_) return false;
   const auto offset = static_cast<off_t>(step.offset);
   const ssize_t count = step.call == FileCall::write
                             ? ::pwrite(step.fd, step.at, step.length, offset)
                             : ::pwritev(step.fd, step.vectors, static_cast<int>(step.vector_count), offset);
   const std::int32_t result = count < 0 ? -errno : static_cast<std::int32_t>(count);
   const double after = now();
-  inline_writes_from_ = after - before > kInlineSlowSeconds ? after + kInlinePauseSeconds : 0;
+  if (after - before > kInlineSlowSeconds) {
+    inline_pause_ = std::min(std::max(2 * inline_pause_, kInlinePauseSeconds), kInlinePauseSecondsMax);
+    inline_writes_from_ = after + inline_pause_;
+  } else if (after > inline_writes_from_ + inline_pause_) {
+    inline_pause_ = 0;  // quick for as long as we had kept away from it
+  }
   inline_left_ -= step.length;
   answer_file(index, result);
   return true;

@@ -141,7 +141,8 @@ class Loop {
   bool more_ = false;
   bool continued_ = false;  // a file operation went on for the rest of its length
   std::size_t inline_left_ = 0;    // bytes of file operations that this exchange may still do at once
-  double inline_writes_from_ = 0;  // seconds; zero: now
+  double inline_writes_from_ = 0;  // seconds
+  double inline_pause_ = 0;
   std::size_t rows_ = 0;
   std::vector<double> requests_;
   std::vector<double> vectors_;
