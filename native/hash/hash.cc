@@ -41,8 +41,7 @@ std::ptrdiff_t verify(Blocks blocks, const std::byte* want, std::size_t stride) 
   return -1;
 }
 
-std::ptrdiff_t verify_prefixed(Blocks blocks, const std::byte* want, std::size_t stride,
-                               Prefix prefix) noexcept {
+std::ptrdiff_t verify_prefixed(Blocks blocks, const std::byte* want, std::size_t stride, Prefix prefix) noexcept {
   for (std::size_t i = 0; i < blocks.count; i++) {
     XXH64_state_t state;
     XXH64_reset(&state, 0);

@@ -37,31 +37,30 @@ constexpr int kTurns = 32;
 class Core final : public Napi::ObjectWrap<Core> {
  public:
   static Napi::Function Define(Napi::Env env) {
-    return DefineClass(
-        env, "Core",
-        {
-            InstanceAccessor<&Core::Arena>("arena"),
-            InstanceAccessor<&Core::Requests>("requests"),
-            InstanceAccessor<&Core::Vectors>("vectors"),
-            InstanceAccessor<&Core::Completions>("completions"),
-            InstanceAccessor<&Core::EngineName>("engine"),
-            InstanceMethod<&Core::Start>("start"),
-            InstanceMethod<&Core::Close>("close"),
-            InstanceMethod<&Core::ListenTcp>("listenTcp"),
-            InstanceMethod<&Core::ListenUnix>("listenUnix"),
-            InstanceMethod<&Core::Adopt>("adopt"),
-            InstanceMethod<&Core::ConnectTcp>("connectTcp"),
-            InstanceMethod<&Core::ConnectUnix>("connectUnix"),
-            InstanceMethod<&Core::CloseSlot>("closeSlot"),
-            InstanceMethod<&Core::ShutDown>("shutDown"),
-            InstanceMethod<&Core::Peer>("peer"),
-            InstanceMethod<&Core::Local>("local"),
-            Fast("exchange", Exchange),
-            Fast("hashBlocks", HashBlocks),
-            Fast("hashVerify", HashVerify),
-            Fast("hashVerifyPrefixed", HashVerifyPrefixed),
-            Fast("isZero", IsZero),
-        });
+    return DefineClass(env, "Core",
+                       {
+                           InstanceAccessor<&Core::Arena>("arena"),
+                           InstanceAccessor<&Core::Requests>("requests"),
+                           InstanceAccessor<&Core::Vectors>("vectors"),
+                           InstanceAccessor<&Core::Completions>("completions"),
+                           InstanceAccessor<&Core::EngineName>("engine"),
+                           InstanceMethod<&Core::Start>("start"),
+                           InstanceMethod<&Core::Close>("close"),
+                           InstanceMethod<&Core::ListenTcp>("listenTcp"),
+                           InstanceMethod<&Core::ListenUnix>("listenUnix"),
+                           InstanceMethod<&Core::Adopt>("adopt"),
+                           InstanceMethod<&Core::ConnectTcp>("connectTcp"),
+                           InstanceMethod<&Core::ConnectUnix>("connectUnix"),
+                           InstanceMethod<&Core::CloseSlot>("closeSlot"),
+                           InstanceMethod<&Core::ShutDown>("shutDown"),
+                           InstanceMethod<&Core::Peer>("peer"),
+                           InstanceMethod<&Core::Local>("local"),
+                           Fast("exchange", Exchange),
+                           Fast("hashBlocks", HashBlocks),
+                           Fast("hashVerify", HashVerify),
+                           Fast("hashVerifyPrefixed", HashVerifyPrefixed),
+                           Fast("isZero", IsZero),
+                       });
   }
 
   // new Core(bytes, path or null, "auto" | "ring" | "plain")
@@ -133,8 +132,7 @@ class Core final : public Napi::ObjectWrap<Core> {
   // ---- Views ----
 
   Napi::Value Arena(const Napi::CallbackInfo&) {
-    if (bytes_.IsEmpty())
-      bytes_ = Napi::Persistent(View(env_, arena_.base(), arena_.size()));
+    if (bytes_.IsEmpty()) bytes_ = Napi::Persistent(View(env_, arena_.base(), arena_.size()));
     return bytes_.Value();
   }
   Napi::Value Doubles(double* data, std::size_t count) {
@@ -143,9 +141,7 @@ class Core final : public Napi::ObjectWrap<Core> {
   Napi::Value Requests(const Napi::CallbackInfo&) {
     return Doubles(loop_.requests(), loop::kRequestRows * loop::kRequestColumns);
   }
-  Napi::Value Vectors(const Napi::CallbackInfo&) {
-    return Doubles(loop_.vectors(), loop::kVectorRows * 2);
-  }
+  Napi::Value Vectors(const Napi::CallbackInfo&) { return Doubles(loop_.vectors(), loop::kVectorRows * 2); }
   Napi::Value Completions(const Napi::CallbackInfo&) {
     return Doubles(loop_.completions(), loop::kCompletionRows * loop::kCompletionColumns + 1);
   }
@@ -155,8 +151,7 @@ class Core final : public Napi::ObjectWrap<Core> {
 
   // start(callback): from now on callback(rows) is called when a turn has filled completion rows.
   Napi::Value Start(const Napi::CallbackInfo& info) {
-    if (info.Length() < 1 || !info[0].IsFunction() || poll_ != nullptr)
-      return Throw(env_, "start", -EINVAL);
+    if (info.Length() < 1 || !info[0].IsFunction() || poll_ != nullptr) return Throw(env_, "start", -EINVAL);
     uv_loop_t* uv = nullptr;
     if (napi_get_uv_event_loop(env_, &uv) != napi_ok) return Throw(env_, "event loop", -ENOSYS);
     auto poll = std::make_unique<uv_poll_t>();
@@ -188,8 +183,8 @@ class Core final : public Napi::ObjectWrap<Core> {
     const Napi::HandleScope scope(env_);
     napi_value argument = Napi::Number::New(env_, static_cast<double>(rows));
     napi_value result = nullptr;
-    const napi_status status = napi_make_callback(env_, nullptr, env_.Global(), callback_.Value(), 1,
-                                                  &argument, &result);
+    const napi_status status =
+        napi_make_callback(env_, nullptr, env_.Global(), callback_.Value(), 1, &argument, &result);
     if (status == napi_ok) return;
     bool pending = false;
     napi_is_exception_pending(env_, &pending);
@@ -282,8 +277,7 @@ class Core final : public Napi::ObjectWrap<Core> {
     void* core = nullptr;
     if (napi_get_cb_info(env, info, &count, values, &self, nullptr) != napi_ok) return nullptr;
     for (std::size_t i = 0; i < N; i++)
-      if (i >= count || napi_get_value_double(env, values[i], &out[i]) != napi_ok)
-        out[i] = __builtin_nan("");
+      if (i >= count || napi_get_value_double(env, values[i], &out[i]) != napi_ok) out[i] = __builtin_nan("");
     if (napi_unwrap(env, self, &core) != napi_ok) return nullptr;
     return static_cast<Core*>(core);
   }
@@ -328,8 +322,8 @@ class Core final : public Napi::ObjectWrap<Core> {
     const std::byte* at = self->spread(a[0], a[1], a[2], a[1]);
     const std::byte* want = self->spread(a[3], 8, a[2], a[4]);
     if (at == nullptr || want == nullptr) return OutOfRange(env);
-    const auto bad = hash::verify({at, static_cast<std::size_t>(a[1]), static_cast<std::size_t>(a[2])},
-                                  want, static_cast<std::size_t>(a[4]));
+    const auto bad = hash::verify({at, static_cast<std::size_t>(a[1]), static_cast<std::size_t>(a[2])}, want,
+                                  static_cast<std::size_t>(a[4]));
     return Number(env, static_cast<double>(bad));
   }
   static napi_value HashVerifyPrefixed(napi_env env, napi_callback_info info) {
@@ -340,10 +334,9 @@ class Core final : public Napi::ObjectWrap<Core> {
     const std::byte* want = self->spread(a[3], 8, a[2], a[4]);
     const std::byte* prefix = self->spread(a[5], a[7], a[2], a[6]);
     if (at == nullptr || want == nullptr || prefix == nullptr) return OutOfRange(env);
-    const auto bad = hash::verify_prefixed(
-        {at, static_cast<std::size_t>(a[1]), static_cast<std::size_t>(a[2])}, want,
-        static_cast<std::size_t>(a[4]),
-        {prefix, static_cast<std::size_t>(a[6]), static_cast<std::size_t>(a[7])});
+    const auto bad = hash::verify_prefixed({at, static_cast<std::size_t>(a[1]), static_cast<std::size_t>(a[2])}, want,
+                                           static_cast<std::size_t>(a[4]),
+                                           {prefix, static_cast<std::size_t>(a[6]), static_cast<std::size_t>(a[7])});
     return Number(env, static_cast<double>(bad));
   }
   static napi_value IsZero(napi_env env, napi_callback_info info) {
@@ -371,8 +364,7 @@ class Core final : public Napi::ObjectWrap<Core> {
 
 // notify(path, text): zero or a negative errno.
 Napi::Value Notify(const Napi::CallbackInfo& info) {
-  if (info.Length() < 2 || !info[0].IsString() || !info[1].IsString())
-    return Throw(info.Env(), "notify", -EINVAL);
+  if (info.Length() < 2 || !info[0].IsString() || !info[1].IsString()) return Throw(info.Env(), "notify", -EINVAL);
   const std::string path = info[0].As<Napi::String>().Utf8Value();
   const std::string text = info[1].As<Napi::String>().Utf8Value();
   return Napi::Number::New(info.Env(), sys::notify(path, text));

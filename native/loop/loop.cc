@@ -16,11 +16,11 @@ namespace loop {
 namespace {
 
 constexpr std::uint64_t kEngine = ~0ULL;
-constexpr int kRounds = 4;           // most times around inside one exchange
-constexpr int kAcceptsAtOnce = 64;   // a storm of connections must not keep everybody else waiting
+constexpr int kRounds = 4;          // most times around inside one exchange
+constexpr int kAcceptsAtOnce = 64;  // a storm of connections must not keep everybody else waiting
 constexpr std::size_t kSocketsAtOnce = 1024;
 
-constexpr std::size_t kInlineBytes = 32 * 1024;         // largest file operation carried out at once
+constexpr std::size_t kInlineBytes = 32 * 1024;          // largest file operation carried out at once
 constexpr std::size_t kInlineBytesAtOnce = 1024 * 1024;  // … and all of them in one exchange
 constexpr double kInlineSlowSeconds = 0.005;
 constexpr double kInlinePauseSeconds = 1;  // doubled each time, up to …
@@ -178,10 +178,10 @@ bool Loop::look() noexcept {
 
 void Loop::make_ready(std::uint32_t slot, Socket& socket) noexcept {
   if (socket.queued) return;
-  const bool due = socket.phase == Phase::listening    ? socket.readable
-                   : socket.phase == Phase::connecting ? socket.writable
-                                                       : (socket.receiving && socket.readable) ||
-                                                             (socket.sending && socket.writable);
+  const bool due = socket.phase == Phase::listening ? socket.readable
+                   : socket.phase == Phase::connecting
+                       ? socket.writable
+                       : (socket.receiving && socket.readable) || (socket.sending && socket.writable);
   if (!due) return;
   socket.queued = true;
   ready_.push_back(slot);

@@ -16,14 +16,14 @@ namespace loop {
 inline constexpr std::size_t kRequestColumns = 6;
 inline constexpr std::size_t kRequestRows = 2048;
 enum class Request : std::uint8_t {
-  receive = 1,       // slot, at, length: answered as soon as anything came
-  receive_all = 2,   // slot, at, length: answered when all of it came
-  send = 3,          // slot, first vector, vectors: answered when anything left
-  accept = 4,        // listener: goes on after an error
-  file_read = 5,     // descriptor, at, length, offset, tag
-  file_write = 6,    // the same
+  receive = 1,            // slot, at, length: answered as soon as anything came
+  receive_all = 2,        // slot, at, length: answered when all of it came
+  send = 3,               // slot, first vector, vectors: answered when anything left
+  accept = 4,             // listener: goes on after an error
+  file_read = 5,          // descriptor, at, length, offset, tag
+  file_write = 6,         // the same
   file_write_vector = 7,  // descriptor, first vector, vectors, offset, tag
-  file_sync = 8,     // descriptor, –, –, –, tag
+  file_sync = 8,          // descriptor, –, –, –, tag
   file_data_sync = 9,
 };
 
@@ -43,7 +43,7 @@ enum class Completion : std::uint8_t {
 inline constexpr std::size_t kVectorRows = 16384;  // pairs of at, length
 inline constexpr std::size_t kSendVectors = 64;    // most that one send gathers
 inline constexpr std::size_t kWriteVectors = 256;
-inline constexpr std::size_t kFiles = 1024;        // most file operations at a time
+inline constexpr std::size_t kFiles = 1024;  // most file operations at a time
 inline constexpr std::size_t kSlots = 65536;
 
 class Loop {
@@ -91,13 +91,13 @@ class Loop {
   struct Socket {
     int fd = -1;
     Phase phase = Phase::free;
-    bool readable = false;   // an edge came and no read since has found the end of what is there
+    bool readable = false;  // an edge came and no read since has found the end of what is there
     bool writable = false;
     bool ended = false;      // peer's end or an error: readable for ever
     bool receiving = false;  // JavaScript waits for bytes
     bool whole = false;      // … for all of them
     bool sending = false;
-    bool queued = false;     // stands in ready_
+    bool queued = false;  // stands in ready_
     std::uint8_t in_flight = 0;
     std::byte* at = nullptr;
     std::size_t left = 0;
@@ -139,7 +139,7 @@ class Loop {
   int epoll_ = -1;
   bool watching_engine_ = false;
   bool more_ = false;
-  bool continued_ = false;  // a file operation went on for the rest of its length
+  bool continued_ = false;         // a file operation went on for the rest of its length
   std::size_t inline_left_ = 0;    // bytes of file operations that this exchange may still do at once
   double inline_writes_from_ = 0;  // seconds
   double inline_pause_ = 0;
@@ -149,8 +149,8 @@ class Loop {
   std::vector<double> completions_;
   std::deque<Socket> sockets_;  // a deque: sockets do not move while the engine refers to their messages
   std::vector<std::uint32_t> free_slots_;
-  std::vector<std::uint32_t> closed_;    // their rows are still to be written
-  std::vector<std::uint32_t> resting_;   // their rows are out, JavaScript may still be reading them
+  std::vector<std::uint32_t> closed_;   // their rows are still to be written
+  std::vector<std::uint32_t> resting_;  // their rows are out, JavaScript may still be reading them
   std::deque<std::uint32_t> ready_;
   std::vector<File> files_;
   std::vector<std::uint32_t> free_files_;

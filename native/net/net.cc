@@ -218,8 +218,8 @@ int connect_error(int fd) noexcept {
   Name theirs;
   ours.length = theirs.length = sizeof ours.storage;
   if (::getpeername(fd, theirs.get(), &theirs.length) < 0) return -errno;
-  if (theirs.family() != AF_UNIX && ::getsockname(fd, ours.get(), &ours.length) == 0 &&
-      ours.length == theirs.length && std::memcmp(&ours.storage, &theirs.storage, ours.length) == 0)
+  if (theirs.family() != AF_UNIX && ::getsockname(fd, ours.get(), &ours.length) == 0 && ours.length == theirs.length &&
+      std::memcmp(&ours.storage, &theirs.storage, ours.length) == 0)
     return -ECONNREFUSED;
   return 0;
 }

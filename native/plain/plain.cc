@@ -15,9 +15,7 @@ namespace {
 // Enough to keep one disk busy; more would only compete with the loop for processors.
 constexpr int kThreads = 4;
 
-std::int32_t answer(ssize_t count) noexcept {
-  return count < 0 ? -errno : static_cast<std::int32_t>(count);
-}
+std::int32_t answer(ssize_t count) noexcept { return count < 0 ? -errno : static_cast<std::int32_t>(count); }
 
 std::int32_t run(const loop::FileStep& step) noexcept {
   const std::size_t length = std::min<std::size_t>(step.length, 1U << 30);
@@ -63,9 +61,7 @@ void Plain::send(std::uint32_t index, int fd, const msghdr* message) noexcept {
   sockets_.push_back({loop::Kind::send, index, result});
 }
 
-void Plain::file(std::uint32_t index, const loop::FileStep& step) noexcept {
-  staged_.push_back({index, step});
-}
+void Plain::file(std::uint32_t index, const loop::FileStep& step) noexcept { staged_.push_back({index, step}); }
 
 void Plain::submit() noexcept {
   if (staged_.empty()) return;

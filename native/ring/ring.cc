@@ -3,9 +3,9 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
-#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 
@@ -106,12 +106,10 @@ void Ring::stage_held() noexcept {
 void Ring::carry_out_held() noexcept {
   for (std::size_t i = 0; i < held_count_; i++) {
     const Held& held = held_[i];
-    const ssize_t count =
-        held.kind == loop::Kind::receive
-            ? ::recv(held.fd, held.at, held.length, MSG_DONTWAIT)
-            : ::sendmsg(held.fd, static_cast<msghdr*>(held.at), MSG_DONTWAIT | MSG_NOSIGNAL);
-    direct_[direct_count_++] = {held.kind, held.index,
-                                count < 0 ? -errno : static_cast<std::int32_t>(count)};
+    const ssize_t count = held.kind == loop::Kind::receive
+                              ? ::recv(held.fd, held.at, held.length, MSG_DONTWAIT)
+                              : ::sendmsg(held.fd, static_cast<msghdr*>(held.at), MSG_DONTWAIT | MSG_NOSIGNAL);
+    direct_[direct_count_++] = {held.kind, held.index, count < 0 ? -errno : static_cast<std::int32_t>(count)};
   }
   held_count_ = 0;
 }

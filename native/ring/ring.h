@@ -53,7 +53,7 @@ class Ring final : public loop::Engine {
   io_uring ring_{};
   int event_ = -1;  // with deferred work the ring's own descriptor does not report
   bool open_ = false;
-  bool deferred_ = false;       // completions of file operations are only posted when we ask
+  bool deferred_ = false;  // completions of file operations are only posted when we ask
   unsigned staged_ = 0;
   unsigned in_flight_ = 0;
   unsigned files_in_flight_ = 0;

@@ -22,8 +22,8 @@ int notify(std::string_view path, std::string_view text) noexcept {
   if (fd < 0) return -errno;
   int error = 0;
   // Not waiting: a service manager that does not read must not stop the data path.
-  if (::sendto(fd, text.data(), text.size(), MSG_NOSIGNAL | MSG_DONTWAIT,
-               reinterpret_cast<const sockaddr*>(&to), length) < 0)
+  if (::sendto(fd, text.data(), text.size(), MSG_NOSIGNAL | MSG_DONTWAIT, reinterpret_cast<const sockaddr*>(&to),
+               length) < 0)
     error = -errno;
   ::close(fd);
   return error;

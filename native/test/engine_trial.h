@@ -37,8 +37,7 @@ class Watch {
 };
 
 // Answers of at least `count` operations, waiting where the engine says so.
-inline std::vector<loop::Answer> collect(loop::Engine& engine, const Watch& watch,
-                                         std::size_t count) {
+inline std::vector<loop::Answer> collect(loop::Engine& engine, const Watch& watch, std::size_t count) {
   std::vector<loop::Answer> all;
   for (int tries = 0; all.size() < count; tries++) {
     CHECK(tries < 1000);

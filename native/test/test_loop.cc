@@ -1,5 +1,3 @@
-#include "loop/loop.h"
-
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/resource.h>
@@ -12,6 +10,7 @@
 #include <cstring>
 #include <string>
 
+#include "loop/loop.h"
 #include "net/net.h"
 #include "plain/plain.h"
 #include "ring/ring.h"
@@ -83,8 +82,7 @@ class Hand {
     CHECK(listener >= 0);
     const auto slot = static_cast<std::uint32_t>(listener);
     const std::string name = net::local_name(lp.fd_of(slot));
-    near = static_cast<std::uint32_t>(
-        lp.add_connecting(net::connect_tcp("127.0.0.1", std::atoi(name.c_str() + 10))));
+    near = static_cast<std::uint32_t>(lp.add_connecting(net::connect_tcp("127.0.0.1", std::atoi(name.c_str() + 10))));
     bool connected = false;
     bool accepted = false;
     while (!connected || !accepted) {
@@ -233,8 +231,10 @@ void sockets(Hand& hand) {
   hand.lp.close_slot(a);
   for (int i = 0; i < 2; i++) {
     const Row row = hand.next();
-    if (row.what == Completion::received) CHECK(row.index == b && row.result == -ECONNRESET);
-    else CHECK(row.what == Completion::closed && row.index == a);
+    if (row.what == Completion::received)
+      CHECK(row.index == b && row.result == -ECONNRESET);
+    else
+      CHECK(row.what == Completion::closed && row.index == a);
   }
   // Sending to nobody is an error and no signal; closing with a receive and a send waiting answers neither.
   hand.vector(0, 0, 10);

@@ -72,7 +72,7 @@ int main() {
   struct stat status {};
   CHECK(::stat(path.c_str(), &status) == 0 && (status.st_mode & 0777) == 0600);
   CHECK(net::listen_unix(path.c_str(), 0600) == -EADDRINUSE);  // somebody answers
-  ::close(net::accept(listener));  // who asked
+  ::close(net::accept(listener));                              // who asked
   const int client = net::connect_unix(path.c_str());
   CHECK(net::peer_name(client) == "unix:" + path);
   converse(listener, client);

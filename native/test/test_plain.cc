@@ -1,5 +1,4 @@
 #include "plain/plain.h"
-
 #include "test/engine_trial.h"
 
 int main() {

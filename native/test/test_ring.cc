@@ -1,5 +1,4 @@
 #include "ring/ring.h"
-
 #include "test/engine_trial.h"
 
 int main() {

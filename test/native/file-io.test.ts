@@ -114,7 +114,7 @@ for (const engine of ["ring", "plain"] as const)
       t.equal(await ask((done, tag) => fileIo.write(full, 0, 0, 4096, done, tag)), -28);
       fs.closeSync(full);
       t.equal(
-        await ask((done, tag) => fileIo.read(file, 0, arena.sizeBytes - 10, 11, done, tag)),
+        await ask((done, tag) => fileIo.read(file, 0, arena.bytes.length - 10, 11, done, tag)),
         -14,
         "memory outside the arena",
       );
