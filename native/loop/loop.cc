@@ -1,13 +1,11 @@
 #include "loop/loop.h"
 
 #include <sys/epoll.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <ctime>
 
 #include "net/net.h"
 
@@ -19,22 +17,6 @@ constexpr std::uint64_t kEngine = ~0ULL;
 constexpr int kRounds = 4;          // most times around inside one exchange
 constexpr int kAcceptsAtOnce = 64;  // a storm of connections must not keep everybody else waiting
 constexpr std::size_t kSocketsAtOnce = 1024;
-
-constexpr std::size_t kInlineBytes = 32 * 1024;          // largest file operation carried out at once
-constexpr std::size_t kInlineBytesAtOnce = 1024 * 1024;  // … and all of them in one exchange
-constexpr double kInlineSlowSeconds = 0.005;
-constexpr double kInlinePauseSeconds = 1;  // doubled each time, up to …
-constexpr double kInlinePauseSecondsMax = 64;
-
-double now() noexcept {
-  timespec time{};
-  ::clock_gettime(CLOCK_MONOTONIC, &time);
-  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
-}
-
-std::uint32_t index_of(double value) noexcept {
-  return value >= 0 && value < 4294967295.0 ? static_cast<std::uint32_t>(value) : 0xffffffffU;
-}
 
 }  // namespace
 
@@ -131,11 +113,22 @@ void Loop::finish_close(std::uint32_t slot, Socket& socket) noexcept {
   closed_.push_back(slot);
 }
 
+// Only from the first file operation on: a process that moves bytes between sockets alone need not pay for
+// being told about completions that it takes anyway.
+bool Loop::watch_engine() noexcept {
+  if (watching_engine_) return true;
+  epoll_event event{};
+  event.events = EPOLLIN | EPOLLET;
+  event.data.u64 = kEngine;
+  watching_engine_ = ::epoll_ctl(epoll_, EPOLL_CTL_ADD, engine_->watch_fd(), &event) == 0;
+  return watching_engine_;
+}
+
 // ---- One exchange ----
 
 std::size_t Loop::exchange(std::size_t staged) noexcept {
   recycle();
-  inline_left_ = kInlineBytesAtOnce;
+  allow_inline();
   const std::size_t count = std::min(staged, kRequestRows);
   for (std::size_t i = 0; i < count; i++) apply(&requests_[i * kRequestColumns]);
   return run();
@@ -336,100 +329,6 @@ void Loop::apply_send(const double* row) noexcept {
   make_ready(slot, socket);
 }
 
-void Loop::apply_file(Request request, const double* row) noexcept {
-  if (free_files_.empty()) return emit(Completion::file, row[5], -EBUSY);
-  const std::uint32_t index = free_files_.back();
-  File& file = files_[index];
-  FileStep step{};
-  step.fd = static_cast<int>(row[1]);
-  step.offset = row[4] >= 0 ? static_cast<std::uint64_t>(row[4]) : 0;
-  switch (request) {
-    case Request::file_read:
-    case Request::file_write:
-      step.call = request == Request::file_read ? FileCall::read : FileCall::write;
-      step.at = arena_->range(row[2], row[3]);
-      if (step.at == nullptr) return emit(Completion::file, row[5], -EFAULT);
-      step.length = static_cast<std::size_t>(row[3]);
-      break;
-    case Request::file_write_vector: {
-      const std::size_t first = index_of(row[2]);
-      const std::size_t count = index_of(row[3]);
-      if (count == 0 || count > kWriteVectors || first + count > kVectorRows)
-        return emit(Completion::file, row[5], -EFAULT);
-      if (file.vectors == nullptr) file.vectors = std::make_unique<iovec[]>(kWriteVectors);
-      for (std::size_t i = 0; i < count; i++) {
-        const double* vector = &vectors_[2 * (first + i)];
-        std::byte* at = arena_->range(vector[0], vector[1]);
-        if (at == nullptr) return emit(Completion::file, row[5], -EFAULT);
-        file.vectors[i] = {at, static_cast<std::size_t>(vector[1])};
-        step.length += file.vectors[i].iov_len;
-      }
-      step.call = FileCall::write_vector;
-      step.vectors = file.vectors.get();
-      step.vector_count = static_cast<unsigned>(count);
-      break;
-    }
-    case Request::file_data_sync:
-      step.call = FileCall::data_sync;
-      break;
-    default:
-      step.call = FileCall::sync;
-      break;
-  }
-  free_files_.pop_back();
-  file.step = step;
-  file.tag = row[5];
-  file.done = 0;
-  start_file(index);
-}
-
-void Loop::start_file(std::uint32_t index) noexcept {
-  if (try_inline(index)) return;
-  if (!watching_engine_) {
-    // Only from the first file operation on: a process that moves bytes between sockets alone need not
-    // pay for being told about completions that it takes anyway.
-    epoll_event event{};
-    event.events = EPOLLIN | EPOLLET;
-    event.data.u64 = kEngine;
-    watching_engine_ = ::epoll_ctl(epoll_, EPOLL_CTL_ADD, engine_->watch_fd(), &event) == 0;
-  }
-  engine_->file(index, files_[index].step);
-}
-
-// Small operations on cached data take less time than handing them to a worker and hearing of them again
-// (ext4 takes no write without waiting, so io_uring gives every write to a worker). Reads are tried without
-// waiting. A write may be made to wait by a full disk cache: one that took long closes this way for a while.
-bool Loop::try_inline(std::uint32_t index) noexcept {
-  File& file = files_[index];
-  FileStep& step = file.step;
-  if (step.length == 0 || step.length > kInlineBytes || inline_left_ < step.length) return false;
-  if (step.call == FileCall::read) {
-    const iovec piece{step.at, step.length};
-    const ssize_t count = ::preadv2(step.fd, &piece, 1, static_cast<off_t>(step.offset), RWF_NOWAIT);
-    if (count != static_cast<ssize_t>(step.length)) return false;
-    inline_left_ -= step.length;
-    answer_file(index, static_cast<std::int32_t>(count));
-    return true;
-  }
-  const double before = now();
-  if (before < inline_writes_from_) return false;
-  const auto offset = static_cast<off_t>(step.offset);
-  const ssize_t count = step.call == FileCall::write
-                            ? ::pwrite(step.fd, step.at, step.length, offset)
-                            : ::pwritev(step.fd, step.vectors, static_cast<int>(step.vector_count), offset);
-  const std::int32_t result = count < 0 ? -errno : static_cast<std::int32_t>(count);
-  const double after = now();
-  if (after - before > kInlineSlowSeconds) {
-    inline_pause_ = std::min(std::max(2 * inline_pause_, kInlinePauseSeconds), kInlinePauseSecondsMax);
-    inline_writes_from_ = after + inline_pause_;
-  } else if (after > inline_writes_from_ + inline_pause_) {
-    inline_pause_ = 0;  // quick for as long as we had kept away from it
-  }
-  inline_left_ -= step.length;
-  answer_file(index, result);
-  return true;
-}
-
 // ---- Answers ----
 
 void Loop::answer(const Answer& answer) noexcept {
@@ -478,46 +377,6 @@ void Loop::answer_send(std::uint32_t slot, Socket& socket, std::int32_t result) 
   if (result < 0 || static_cast<std::size_t>(result) == socket.asked) socket.writable = true;
   socket.sending = false;
   emit(Completion::sent, slot, result);
-}
-
-void Loop::answer_file(std::uint32_t index, std::int32_t result) noexcept {
-  File& file = files_[index];
-  FileStep& step = file.step;
-  if (result == -EINTR || result == -EAGAIN) {
-    step.may_wait = true;
-    continued_ = true;
-    return engine_->file(index, step);
-  }
-  double answer = result;
-  if (result >= 0 && step.length > 0) {
-    const auto count = static_cast<std::size_t>(result);
-    file.done += count;
-    step.offset += count;
-    step.length -= count;
-    if (step.call == FileCall::write_vector) {
-      std::size_t skip = count;
-      while (step.vector_count > 0 && skip >= step.vectors->iov_len) {
-        skip -= step.vectors->iov_len;
-        step.vectors += 1;
-        step.vector_count -= 1;
-      }
-      if (step.vector_count > 0) {
-        iovec& first = file.vectors[static_cast<std::size_t>(step.vectors - file.vectors.get())];
-        first.iov_base = static_cast<std::byte*>(first.iov_base) + skip;
-        first.iov_len -= skip;
-      }
-    } else {
-      step.at += count;
-    }
-    if (count > 0 && step.length > 0) {
-      continued_ = true;
-      return engine_->file(index, step);
-    }
-    answer = static_cast<double>(file.done);
-    if (step.length > 0 && step.call != FileCall::read) answer = -EIO;  // a write that writes nothing
-  }
-  free_files_.push_back(index);
-  emit(Completion::file, file.tag, answer);
 }
 
 void Loop::emit(Completion what, double index, double result) noexcept {

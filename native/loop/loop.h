@@ -46,6 +46,11 @@ inline constexpr std::size_t kWriteVectors = 256;
 inline constexpr std::size_t kFiles = 1024;  // most file operations at a time
 inline constexpr std::size_t kSlots = 65536;
 
+// A whole number out of a row; one that cannot be an index becomes the largest, which no range check lets through.
+inline std::uint32_t index_of(double value) noexcept {
+  return value >= 0 && value < 4294967295.0 ? static_cast<std::uint32_t>(value) : 0xffffffffU;
+}
+
 class Loop {
  public:
   Loop() noexcept = default;
@@ -131,6 +136,8 @@ class Loop {
   void finish_close(std::uint32_t slot, Socket& socket) noexcept;
   void emit(Completion what, double index, double result) noexcept;
   [[nodiscard]] std::size_t room() const noexcept { return kCompletionRows - rows_; }
+  [[nodiscard]] bool watch_engine() noexcept;
+  void allow_inline() noexcept;
   void start_file(std::uint32_t index) noexcept;
   [[nodiscard]] bool try_inline(std::uint32_t index) noexcept;
 

@@ -1,5 +1,5 @@
 #pragma once
-#include <ctime>
+#include "loop/time.h"
 
 namespace loop {
 
@@ -29,12 +29,6 @@ class Patience {
   static constexpr double kWeight = 1.0 / 16;
   static constexpr double kProbeWeight = 1.0 / 4;
   static constexpr int kProbeEvery = 32;
-
-  static double now() noexcept {
-    timespec time{};
-    ::clock_gettime(CLOCK_MONOTONIC, &time);
-    return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
-  }
 
   double score_ = 0;
   int skipped_ = 0;
