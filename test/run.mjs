@@ -110,24 +110,29 @@ async function tap(root, tally, name, files, options) {
     tally.fail(`${name} (tap ended with ${status})`, block.join("\n"));
 }
 
+/** Compiled test files, by their sources: what an earlier build left behind does not count. */
 function testFiles(root) {
   const found = [];
   const walk = (path) => {
     for (const entry of readdirSync(join(root, path), { withFileTypes: true })) {
       if (entry.isDirectory()) walk(`${path}/${entry.name}`);
-      else if (entry.name.endsWith(".test.js")) found.push(`${path}/${entry.name}`);
+      else if (entry.name.endsWith(".test.ts"))
+        found.push(`dist/${path}/${entry.name.replace(/ts$/, "js")}`);
     }
   };
-  walk("dist/test");
+  walk("test");
   return found.sort();
 }
+
+/** Tests that start whole systems, measure time and hold ports: one after the other. */
+const SERIAL = ["dist/test/interop/", "dist/test/acceptance/"];
 
 /** Returns the exit status. */
 export async function runTests(root, parts) {
   const chosen = (name) => parts.length === 0 || parts.some((part) => name.includes(part));
   const tally = new Tally();
   const all = testFiles(root).filter(chosen);
-  const interop = all.filter((file) => file.startsWith("dist/test/interop/"));
+  const interop = all.filter((file) => SERIAL.some((folder) => file.startsWith(folder)));
   const others = all.filter((file) => !interop.includes(file));
 
   const biome = realpathSync(join(root, "node_modules/.bin/biome"));
@@ -143,8 +148,7 @@ export async function runTests(root, parts) {
     else tally.fail(`native: ${native} is missing`);
   }
   if (interop.length > 0) {
-    // One after the other: they start whole systems, measure time and hold ports.
-    await tap(root, tally, "interop tests", interop, [
+    await tap(root, tally, "interop and acceptance tests", interop, [
       "--jobs=1",
       `--timeout=${INTEROP_TIMEOUT_S}`,
     ]);
