@@ -9,7 +9,7 @@ import { must, run, start, temporaryFolder, until } from "./tools.js";
 
 // Foreign NBD clients against memory exports, on both engines, over TCP and a unix socket.
 
-const SERVER = "dist/test/interop/nbd-memory-server.js";
+const SERVER = "dist/test/interop/fixture/nbd-memory-server.js";
 const MIB = 1024 * 1024;
 
 interface Served {
