@@ -37,11 +37,9 @@ const BUILD_PACKAGES = {
   make: "runs the native build",
 };
 const TEST_PACKAGES = {
-  "clang-14": "second compiler, with sanitizers",
   e2fsprogs: "mkfs.ext4 and e2fsck on a volume",
   fio: "load with verification, by its nbd engine",
   fuse3: "nbdfuse mounts by it",
-  "libclang-rt-14-dev": "run-time libraries of the sanitizers",
   "libnbd-bin": "nbdinfo, nbdcopy, nbdfuse: foreign NBD clients",
   "nbd-client": "another one, which lists exports",
   nbdkit: "a foreign NBD server to compare with",

@@ -42,7 +42,7 @@ class Tally {
   }
 }
 
-/** A program that passes or fails as a whole, or ends with `N passed, N failed` itself. */
+/** A program that passes or fails as a whole, prints `ok: ` lines, or ends with `N passed, N failed` itself. */
 async function program(root, tally, name, args) {
   print(`\n== ${name}`);
   const started = Date.now();
@@ -52,7 +52,8 @@ async function program(root, tally, name, args) {
     print(line);
   });
   const counts = output.map((line) => /^(\d+) passed, (\d+) failed$/.exec(line)).findLast(Boolean);
-  const passed = Number(counts?.[1] ?? (status === 0 ? 1 : 0));
+  const ok = output.filter((line) => /^ok: /.test(line)).length;
+  const passed = Number(counts?.[1] ?? (ok || (status === 0 ? 1 : 0)));
   const failed = Number(counts?.[2] ?? 0);
   tally.pass(passed);
   for (let i = 0; i < failed; i++) tally.fail(name, i === 0 ? output.join("\n") : "");
@@ -136,7 +137,7 @@ export async function runTests(root, parts) {
   const others = all.filter((file) => !interop.includes(file));
 
   const biome = realpathSync(join(root, "node_modules/.bin/biome"));
-  if (chosen("lint")) await program(root, tally, "lint", [biome, "check", "."]);
+  if (chosen("lint")) await program(root, tally, "lint", [biome, "check", "--error-on-warnings", "."]);
   if (others.length > 0) {
     await tap(root, tally, "unit, golden, property and tidy tests", others, [
       `--timeout=${UNIT_TIMEOUT_S}`,
