@@ -137,7 +137,8 @@ export async function runTests(root, parts) {
   const others = all.filter((file) => !interop.includes(file));
 
   const biome = realpathSync(join(root, "node_modules/.bin/biome"));
-  if (chosen("lint")) await program(root, tally, "lint", [biome, "check", "--error-on-warnings", "."]);
+  if (chosen("lint"))
+    await program(root, tally, "lint", [biome, "check", "--error-on-warnings", "."]);
   if (others.length > 0) {
     await tap(root, tally, "unit, golden, property and tidy tests", others, [
       `--timeout=${UNIT_TIMEOUT_S}`,

@@ -63,7 +63,10 @@ t.test(
     const second = new Server("trivet", args);
     await second.says(/ctrl-C stops/);
     t.equal(readFileSync(join(dir, "demo.json"), "utf8"), plan, "the same ports");
-    const read = await nbdsh(uri, "print(h.pread(512, (1 << 20) + 512)[:8].decode(), h.get_size())");
+    const read = await nbdsh(
+      uri,
+      "print(h.pread(512, (1 << 20) + 512)[:8].decode(), h.get_size())",
+    );
     t.equal(read.stdout.trim(), `photos!! ${64 * 2 ** 20}`);
 
     // Killed itself, its children notice.
