@@ -90,7 +90,7 @@ export const stderrProgress = (label: string, total: number, unit?: string): Pro
     total,
     {
       isTerminal: process.stderr.isTTY === true,
-      columns: process.stderr.columns ?? 80,
+      columns: process.stderr.columns || 80,
       write: (text) => {
         process.stderr.write(text);
       },
