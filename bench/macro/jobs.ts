@@ -77,10 +77,16 @@ export async function fio(
   }
 }
 
-/** Writes the whole span once, so that reads find data. */
+/** Writes the whole span once and flushes, so that reads find data and nothing is left to be written. */
 export async function fill(uri: string, spanBytes: number): Promise<void> {
   const args = ["--name=fill", "--ioengine=nbd", `--uri=${uri}`, "--rw=write", "--bs=1m"];
-  await finished("fio", [...args, "--iodepth=8", `--size=${spanBytes}`, "--output=/dev/null"]);
+  await finished("fio", [
+    ...args,
+    "--iodepth=8",
+    `--size=${spanBytes}`,
+    "--end_fsync=1",
+    "--output=/dev/null",
+  ]);
 }
 
 function finished(command: string, args: readonly string[]): Promise<void> {
