@@ -11,8 +11,8 @@ export interface Log {
   readonly notes: Notes;
   /** Adds fields to every note, for example the region that a downstairs serves. */
   with(fields: NoteFields): Notes;
-  /** Writes out what is held; call it last. */
-  flush(): void;
+  /** Resolves when everything is written out, or its reader does not read; call it last. */
+  flush(): Promise<void>;
 }
 
 export interface LogOptions {
@@ -26,31 +26,56 @@ export interface LogOptions {
 }
 
 const BACKLOG_BYTES = 1 << 20;
+const FLUSH_MS_MAX = 1_000;
 const LEVELS: readonly Level[] = ["trace", "debug", "info", "warn", "error"];
 
 export const isLevel = (text: string): text is Level =>
   (LEVELS as readonly string[]).includes(text);
 
 export function openLog(options: LogOptions): Log {
-  const sink = pino.destination({ fd: options.file, sync: false, maxLength: BACKLOG_BYTES });
-  // A reader that went away (EPIPE) must not end a server.
-  sink.on("error", () => {});
+  const sink = openSink(options.file);
   const write = options.format === "json" ? jsonNotes(options, sink) : textNotes(options, sink);
   return {
     notes: write,
     with: (fields) => (level, event, text, more) =>
       write(level, event, text, more === undefined ? fields : { ...fields, ...more }),
-    flush: () => {
-      try {
-        sink.flushSync();
-      } catch {
-        // Nobody is left to be told.
-      }
-    },
+    flush: () => sink.flush(),
   };
 }
 
-type Sink = ReturnType<typeof pino.destination>;
+interface Sink {
+  write(line: string): void;
+  flush(): Promise<void>;
+}
+
+/** Lines in order, written by the thread pool. */
+function openSink(file: number): Sink {
+  const out = pino.destination({ fd: file, sync: false, maxLength: BACKLOG_BYTES });
+  let isBusy = false;
+  let whenIdle: (() => void) | undefined;
+  const idle = (): void => {
+    isBusy = false;
+    whenIdle?.();
+  };
+  out.on("drain", idle);
+  // A reader that went away (EPIPE) must not end a server.
+  out.on("error", idle);
+  return {
+    write(line) {
+      isBusy = true;
+      out.write(line);
+    },
+    flush: () =>
+      new Promise((resolve) => {
+        if (!isBusy) return resolve();
+        const patience = setTimeout(resolve, FLUSH_MS_MAX);
+        whenIdle = () => {
+          clearTimeout(patience);
+          resolve();
+        };
+      }),
+  };
+}
 
 /** Fields whose meaning the schema has a name for. */
 const ECS: Readonly<Record<string, string>> = {

@@ -302,7 +302,8 @@ t.test("a client that comes before the volume is there waits for it", async (t) 
 t.test("an orderly stop works while the replicas are missing", async (t) => {
   const targets = [await listen(), await listen(), await listen()];
   const server = serveOn(await listen(), targets);
-  await new Promise((resolve) => setTimeout(resolve, 1500));
+  await server.says(/3 of 3 replicas are on/);
+  await new Promise((resolve) => setTimeout(resolve, 1000));
   t.equal(server.hasEnded, false, "it waits for them");
   t.equal(await server.stop(), 0);
 });

@@ -1,7 +1,7 @@
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { createServer } from "node:net";
 import { join } from "node:path";
-import { makeFolder } from "./folders.js";
+import { makeFolder, removeFolder } from "./folders.js";
 
 /** The built programs, run as users run them. Called before a test ends, `cleanUp` ends what still runs. */
 
@@ -22,6 +22,7 @@ export interface RunOptions {
 
 /** State must not go where the user's own is. */
 const stateFolder = makeFolder();
+process.on("exit", () => removeFolder(stateFolder));
 const environment = (more: Readonly<Record<string, string>> = {}): NodeJS.ProcessEnv => {
   const env = { ...process.env };
   // tap's own settings would be applied to the programs, too.

@@ -58,7 +58,7 @@ async function clone(directory: string, source: string): Promise<void> {
     });
   } finally {
     bar?.done();
-    log.flush();
+    await log.flush();
   }
 }
 

@@ -81,7 +81,7 @@ export async function demo(input: Input, shell: Shell): Promise<void> {
     await serve(settings, shell, { notes, lifetime, ready });
   } finally {
     await Promise.all(replicas.map((replica) => replica.stop()));
-    log.flush();
+    await log.flush();
     lifetime.dispose();
     unlock();
   }

@@ -105,7 +105,7 @@ export async function runRegions(
     }
     log.notes("info", "downstairs.stopped", "stopped in order");
   } finally {
-    log.flush();
+    await log.flush();
     lifetime.dispose();
   }
 }

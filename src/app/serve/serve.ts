@@ -58,7 +58,7 @@ export async function serve(
       await host.close();
     }
   } finally {
-    log?.flush();
+    await log?.flush();
     if (hooks.lifetime === undefined) lifetime.dispose();
   }
 }
