@@ -1,8 +1,9 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync } from "node:fs";
-import { connect, createServer } from "node:net";
+import { connect } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { freePort } from "../../test/acceptance/rig.js";
 
 /** Something that fio can be pointed at. `parts`: the processes whose cost is reported, by role. */
 export interface Target {
@@ -74,20 +75,6 @@ function target(name: string, port: number, children: readonly [string, ChildPro
       }
     },
   };
-}
-
-/** A port such that it and port + 4000, where a downstairs serves repairs, are free now. */
-async function freePort(): Promise<number> {
-  const free = (port: number): Promise<boolean> =>
-    new Promise((resolve) => {
-      const server = createServer();
-      server.once("error", () => resolve(false));
-      server.listen(port, "127.0.0.1", () => server.close(() => resolve(true)));
-    });
-  for (;;) {
-    const port = 20_000 + Math.floor(Math.random() * 30_000);
-    if ((await free(port)) && (await free(port + 4000))) return port;
-  }
 }
 
 async function listens(port: number, child: ChildProcess): Promise<void> {

@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import t, { type Test } from "tap";
-import { must, run, start, until } from "../interop/tools.js";
+import { must, QEMU_IO_COMMANDS, run, start, until } from "../interop/tools.js";
 import { prng } from "../kit/world.js";
 import { Rig } from "./rig.js";
 
@@ -56,22 +56,13 @@ async function examine(t: Test, rig: Rig, uri: string, raw: string): Promise<voi
     const info = JSON.parse(await must("qemu-img", "info", "--output=json", uri));
     t.equal(info["virtual-size"], SIZE);
     await must("qemu-img", "compare", "-f", "raw", "-F", "raw", raw, uri);
-    const commands = [
-      "write -P 7 0 64k",
-      "write -f -P 8 512 1024",
-      "write -f -P 9 65000 3000000",
-      "write -z 2M 1M",
-      "write -z -u 5000000 100001",
-      "discard 8M 4M",
-      "flush",
-      "read -P 7 0 512",
-      "read -P 8 512 1024",
-      "read -P 7 1536 60000",
-      "read -P 9 65000 2032152",
-      "read -P 0 2M 1M",
-      "read -P 0 5000000 100001",
-    ];
-    const said = await must("qemu-io", "-f", "raw", ...commands.flatMap((one) => ["-c", one]), uri);
+    const said = await must(
+      "qemu-io",
+      "-f",
+      "raw",
+      ...QEMU_IO_COMMANDS.flatMap((one) => ["-c", one]),
+      uri,
+    );
     t.notOk(/verification failed|error/i.test(said), said);
     await must("qemu-img", "bench", "-f", "raw", "-c", "2000", "-d", "16", uri);
     const writing = ["-c", "2000", "-d", "16", "-w", "--flush-interval=100"];

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import t, { type Test } from "tap";
 import { prng } from "../kit/world.js";
-import { must, run, start, temporaryFolder, until } from "./tools.js";
+import { must, QEMU_IO_COMMANDS, run, start, temporaryFolder, until } from "./tools.js";
 
 // Foreign NBD clients against memory exports, on both engines, over TCP and a unix socket.
 
@@ -109,21 +109,7 @@ async function examine(t: Test, served: Served, folder: string, raw: string): Pr
       await must("qemu-img", "compare", "-f", "raw", "-F", "raw", raw, uri);
       const io = (...commands: string[]) =>
         must("qemu-io", "-f", "raw", ...commands.flatMap((one) => ["-c", one]), uri);
-      const said = await io(
-        "write -P 7 0 64k",
-        "write -f -P 8 512 1024",
-        "write -f -P 9 65000 3000000",
-        "write -z 2M 1M",
-        "write -z -u 5000000 100001",
-        "discard 8M 4M",
-        "flush",
-        "read -P 7 0 512",
-        "read -P 8 512 1024",
-        "read -P 7 1536 60000",
-        "read -P 9 65000 2032152",
-        "read -P 0 2M 1M",
-        "read -P 0 5000000 100001",
-      );
+      const said = await io(...QEMU_IO_COMMANDS);
       t.equal(/verification failed|error/i.test(said), false, said);
       const wrong = await run("qemu-io", "-f", "raw", "-c", "read -P 1 0 512", uri);
       t.ok(/verification failed/.test(wrong.stdout), "qemu-io does compare");

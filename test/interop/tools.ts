@@ -48,3 +48,20 @@ export async function until(what: string, holds: () => boolean, timeoutMs = 10_0
     await new Promise((next) => setTimeout(next, 20));
   }
 }
+
+/** For qemu-io on 64 MiB: patterns, FUA, zeros and requests off the blocks, and what must be read after them. */
+export const QEMU_IO_COMMANDS = [
+  "write -P 7 0 64k",
+  "write -f -P 8 512 1024",
+  "write -f -P 9 65000 3000000",
+  "write -z 2M 1M",
+  "write -z -u 5000000 100001",
+  "discard 8M 4M",
+  "flush",
+  "read -P 7 0 512",
+  "read -P 8 512 1024",
+  "read -P 7 1536 60000",
+  "read -P 9 65000 2032152",
+  "read -P 0 2M 1M",
+  "read -P 0 5000000 100001",
+];
