@@ -3,7 +3,7 @@ import { existsSync, mkdirSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { freePort } from "../../test/acceptance/rig.js";
+import { freePort } from "../../test/kit/programs.js";
 
 /** Something that fio can be pointed at. `parts`: the processes whose cost is reported, by role. */
 export interface Target {

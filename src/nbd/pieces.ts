@@ -1,5 +1,6 @@
 import { invariant } from "../base/invariant.js";
 import { PIECE_BYTES_MAX } from "../base/limits.js";
+import { wider } from "../base/wider.js";
 
 /** `offset & PIECE_MASK` is the remainder, also of offsets beyond 32 bits, and much cheaper than `%`. */
 const PIECE_MASK = PIECE_BYTES_MAX - 1;
@@ -51,24 +52,12 @@ export class PieceTable {
   #grow(): void {
     const before = this.slot.length;
     const after = Math.max(64, 2 * before);
-    const int = (from: Int32Array<ArrayBuffer>) => {
-      const to = new Int32Array(after);
-      to.set(from);
-      return to;
-    };
-    const float = (from: Float64Array<ArrayBuffer>) => {
-      const to = new Float64Array(after);
-      to.set(from);
-      return to;
-    };
-    this.slot = int(this.slot);
-    this.next = int(this.next);
-    this.at = float(this.at);
-    this.hold = float(this.hold);
-    this.offset = float(this.offset);
-    const length = new Uint32Array(after);
-    length.set(this.length);
-    this.length = length;
+    this.slot = wider(this.slot, new Int32Array(after));
+    this.next = wider(this.next, new Int32Array(after));
+    this.at = wider(this.at, new Float64Array(after));
+    this.hold = wider(this.hold, new Float64Array(after));
+    this.offset = wider(this.offset, new Float64Array(after));
+    this.length = wider(this.length, new Uint32Array(after));
     for (let piece = after - 1; piece >= before; piece--) {
       this.next[piece] = this.#free;
       this.#free = piece;

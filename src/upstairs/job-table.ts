@@ -1,4 +1,5 @@
 import { invariant } from "../base/invariant.js";
+import { wider } from "../base/wider.js";
 import type { DeviceClient } from "../ports/device.js";
 
 // Requests and jobs, one slot each, in parallel arrays: nothing is allocated per request. The table owns slots, the
@@ -200,13 +201,6 @@ export class JobTable {
   #grow(capacity: number): void {
     invariant((capacity & (capacity - 1)) === 0, "the table grows by powers of two");
     const old = this.capacity;
-    const wider = <T extends Uint8Array | Uint16Array | Int8Array | Int32Array | Float64Array>(
-      from: T,
-      to: T,
-    ): T => {
-      to.set(from as never);
-      return to;
-    };
     this.kind = wider(this.kind, new Uint8Array(capacity));
     this.flags = wider(this.flags, new Uint8Array(capacity));
     this.id = wider(this.id, new Float64Array(capacity));

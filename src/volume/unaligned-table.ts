@@ -1,3 +1,4 @@
+import { wider } from "../base/wider.js";
 import type { DeviceClient } from "../ports/device.js";
 
 export const Kind = { read: 0, write: 1, zeroes: 2, trim: 3 } as const;
@@ -62,28 +63,18 @@ export class OperationTable {
   grow(): void {
     const before = this.size;
     const after = Math.max(64, 2 * before);
-    const byte = (from: Uint8Array<ArrayBuffer>) => {
-      const to = new Uint8Array(after);
-      to.set(from);
-      return to;
-    };
-    const float = (from: Float64Array<ArrayBuffer>) => {
-      const to = new Float64Array(after);
-      to.set(from);
-      return to;
-    };
-    this.kind = byte(this.kind);
-    this.flags = byte(this.flags);
-    this.references = byte(this.references);
-    this.outstanding = byte(this.outstanding);
-    this.edges = byte(this.edges);
-    this.writing = byte(this.writing);
-    this.status = byte(this.status);
-    this.tag = float(this.tag);
-    this.offset = float(this.offset);
-    this.length = float(this.length);
-    this.headAt = float(this.headAt);
-    this.tailAt = float(this.tailAt);
+    this.kind = wider(this.kind, new Uint8Array(after));
+    this.flags = wider(this.flags, new Uint8Array(after));
+    this.references = wider(this.references, new Uint8Array(after));
+    this.outstanding = wider(this.outstanding, new Uint8Array(after));
+    this.edges = wider(this.edges, new Uint8Array(after));
+    this.writing = wider(this.writing, new Uint8Array(after));
+    this.status = wider(this.status, new Uint8Array(after));
+    this.tag = wider(this.tag, new Float64Array(after));
+    this.offset = wider(this.offset, new Float64Array(after));
+    this.length = wider(this.length, new Float64Array(after));
+    this.headAt = wider(this.headAt, new Float64Array(after));
+    this.tailAt = wider(this.tailAt, new Float64Array(after));
     const next = new Int32Array(after);
     next.set(this.#next);
     this.#next = next;

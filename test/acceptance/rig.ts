@@ -1,8 +1,8 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { freePort } from "../kit/programs.js";
 
 // Three downstairs and a server as real processes on loopback, in a directory of their own.
 
@@ -92,20 +92,6 @@ export function run(
 }
 export const trivet = (args: readonly string[], status = 0): string =>
   run(join(BIN, "trivet"), args, { status });
-
-/** A port such that it and port + 4000 are free now. */
-export async function freePort(): Promise<number> {
-  for (;;) {
-    const port = 20_000 + Math.floor(Math.random() * 30_000);
-    if ((await canListen(port)) && (await canListen(port + 4000))) return port;
-  }
-}
-const canListen = (port: number): Promise<boolean> =>
-  new Promise((resolve) => {
-    const server = createServer();
-    server.once("error", () => resolve(false));
-    server.listen(port, "127.0.0.1", () => server.close(() => resolve(true)));
-  });
 
 export class Rig {
   readonly dir: string;

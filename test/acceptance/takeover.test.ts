@@ -1,9 +1,10 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import t from "tap";
+import { freePort } from "../kit/programs.js";
 import { prng } from "../kit/world.js";
 import { NbdClient } from "./client.js";
 import { isShutdown, Ledger } from "./ledger.js";
-import { freePort, READY, Rig } from "./rig.js";
+import { READY, Rig } from "./rig.js";
 
 t.test("a newer generation takes over under load", async (t) => {
   const rig = new Rig();
