@@ -1,5 +1,6 @@
 import type { Uuid } from "../base/ids.js";
-import type { Membership, VolumeState } from "./membership.js";
+import type { VolumeState } from "./members.js";
+import type { Membership } from "./membership.js";
 import type { Mode, Phase } from "./negotiation.js";
 
 export interface ReplicaStatus {
@@ -50,18 +51,20 @@ export interface UpstairsStatus {
 }
 
 export function upstairsStatus(membership: Membership, nowMs: number): UpstairsStatus {
-  const { engine, ids } = membership;
+  const { engine, members, activation } = membership;
+  const { ids } = members;
   const { core } = engine;
+  const { reconciliation } = activation;
   return {
-    state: membership.state,
-    ending: membership.ending?.line ?? null,
-    generation: membership.generation,
+    state: members.state,
+    ending: membership.ending.fault?.line ?? null,
+    generation: members.generation,
     upstairsId: ids.upstairsId,
     sessionId: ids.sessionId,
-    readOnly: membership.readOnly,
+    readOnly: members.readOnly,
     sizeBytes: core.sizeBytes,
     blockBytes: core.blockBytes,
-    replicas: membership.replicas.map((replica, index) => {
+    replicas: members.replicas.map((replica, index) => {
       const lane = core.lanes[index]!;
       return {
         address: `${replica.address.host}:${replica.address.port}`,
@@ -84,12 +87,9 @@ export function upstairsStatus(membership: Membership, nowMs: number): UpstairsS
       };
     }),
     reconciliation:
-      membership.reconciliation === null
+      reconciliation === null
         ? null
-        : {
-            done: membership.reconciliation.stepsDone,
-            inAll: membership.reconciliation.stepsInAll,
-          },
+        : { done: reconciliation.stepsDone, inAll: reconciliation.stepsInAll },
     openRequests: engine.openCount,
     waitingWrites: engine.waitingWrites,
     jobs: core.table.liveCount,
@@ -101,7 +101,7 @@ export function upstairsStatus(membership: Membership, nowMs: number): UpstairsS
       readRetries: engine.readRetries,
       flushesSubmitted: engine.flushesSubmitted,
       barriersSubmitted: engine.barriersSubmitted,
-      reconciliations: membership.reconciliations,
+      reconciliations: activation.reconciliations,
     },
   };
 }

@@ -1,7 +1,8 @@
 import type { Fault } from "../base/fault.js";
 import type { BlockDevice, DeviceClient } from "../ports/device.js";
 import type { Engine } from "./engine.js";
-import { type Done, Membership } from "./membership.js";
+import type { Done } from "./members.js";
+import { Membership } from "./membership.js";
 import type { UpstairsOptions, UpstairsPorts } from "./options.js";
 import { type UpstairsStatus, upstairsStatus } from "./status.js";
 
@@ -52,7 +53,7 @@ export class Upstairs implements BlockDevice {
     return this.#engine.core.blockBytes;
   }
   get readOnly(): boolean {
-    return this.#membership.readOnly;
+    return this.#membership.members.readOnly;
   }
   place(_offset: number, length: number, client: DeviceClient): number {
     return this.#engine.place(length, client);

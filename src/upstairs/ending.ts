@@ -1,0 +1,77 @@
+import { Fault } from "../base/fault.js";
+import type { Cancel } from "../ports/stream.js";
+import type { Done, Members } from "./members.js";
+
+/** How a volume ends: in order (drained, flushed, closed), or at once with a fault. */
+export class Ending {
+  /** Why it ended; null: it was asked to. */
+  fault: Fault | null = null;
+  /** Told first when the volume ends at once, with the reason; then the rest is torn down. */
+  onEnd: (reason: Fault) => void = () => {};
+  readonly #members: Members;
+  readonly #onSuperseded: (fault: Fault) => void;
+  #stopped: Done | null = null;
+  #stopTimer: Cancel | null = null;
+
+  constructor(members: Members, onSuperseded: (fault: Fault) => void) {
+    this.#members = members;
+    this.#onSuperseded = onSuperseded;
+  }
+
+  stop(then: Done): void {
+    const { state, ports, tuning, engine, replicas } = this.#members;
+    if (state === "idle" || state === "ended") {
+      this.#members.state = "ended";
+      this.#stopped = then;
+      this.checkClosed();
+      return;
+    }
+    this.#stopped = then;
+    if (state === "activating") {
+      this.end(null);
+      return;
+    }
+    if (state === "stopping") return;
+    this.#members.state = "stopping";
+    this.#stopTimer = ports.clock.after(tuning.stopMs, () =>
+      this.end(
+        new Fault(
+          "TRIVET_E_TIMEOUT",
+          `the last flush was not acknowledged within ${tuning.stopMs} ms`,
+        ),
+      ),
+    );
+    engine.drain(() => {
+      this.#members.state = "ended";
+      for (const replica of replicas) replica.park();
+      this.checkClosed();
+    });
+  }
+
+  /** Nothing is sent any more, and everything unanswered fails. `null`: on request, before the volume was active. */
+  end(fault: Fault | null): void {
+    const members = this.#members;
+    const wasActive = members.state === "active";
+    members.state = "ended";
+    this.fault = fault;
+    const reason = fault ?? new Fault("TRIVET_E_CONNECTION", "the volume was stopped");
+    for (const replica of members.replicas) replica.drop(reason, false);
+    members.engine.fail();
+    if (fault !== null) members.note("error", "volume.ended", fault.line);
+    this.onEnd(reason);
+    if (wasActive && fault?.code === "TRIVET_E_SUPERSEDED") this.#onSuperseded(fault);
+    this.checkClosed();
+  }
+
+  /** Gives everything back once the last connection is closed. */
+  checkClosed(): void {
+    const { state, replicas, engine } = this.#members;
+    if (state !== "ended" || replicas.some((replica) => replica.isConnected)) return;
+    this.#stopTimer?.cancel();
+    this.#stopTimer = null;
+    engine.dispose();
+    const then = this.#stopped;
+    this.#stopped = null;
+    then?.(this.fault);
+  }
+}

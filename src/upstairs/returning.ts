@@ -1,0 +1,129 @@
+import { Fault } from "../base/fault.js";
+import type { JobId } from "../base/ids.js";
+import type { Activation } from "./activation.js";
+import type { Ending } from "./ending.js";
+import type { Members } from "./members.js";
+import type { Phase, Versions } from "./negotiation.js";
+import type { Replica } from "./replica.js";
+
+/** Replicas that come and go while the volume is in use: how each one comes back is its mode. */
+export class Returning {
+  readonly #members: Members;
+  readonly #activation: Activation;
+  readonly #ending: Ending;
+
+  constructor(members: Members, activation: Activation, ending: Ending) {
+    this.#members = members;
+    this.#activation = activation;
+    this.#ending = ending;
+  }
+
+  versionsTold(index: number, versions: Versions): void {
+    const members = this.#members;
+    const replica = members.replicas[index]!;
+    if (replica.mode === "offline") {
+      this.#resume(replica);
+      return;
+    }
+    if (replica.mode === "new") {
+      this.#activation.arrived(replica, versions);
+      return;
+    }
+    replica.settled("liveRepairReady");
+    members.note(
+      "warn",
+      "replica.needsRepair",
+      `${replica.name} is back, but has missed too much to be caught up by replay: it needs repair. The volume goes on with the other two; a restart of the server repairs it`,
+      index,
+    );
+  }
+
+  mayReplay(index: number): void {
+    const { replicas, engine } = this.#members;
+    const replica = replicas[index]!;
+    const { lastFlush } = engine.core.lanes[index]!;
+    const lastFlushJob = lastFlush < 0 ? null : (lastFlush as JobId);
+    replica.send({ kind: "LastFlush", lastFlushJob });
+    this.#resume(replica);
+  }
+  /** After ExtentVersionsPlease too a downstairs takes jobs, with nothing known as done, which is all that our dependencies need. */
+  #resume(replica: Replica): void {
+    const members = this.#members;
+    const { index } = replica;
+    replica.settled("active");
+    const { heldJobs } = members.engine.core.lanes[index]!;
+    members.note(
+      "info",
+      "replica.replay",
+      `${replica.name} is back; ${heldJobs} jobs are sent again`,
+      index,
+    );
+    members.engine.resumed(index, replica.stream!);
+  }
+
+  lost(index: number, phase: Phase, fault: Fault): void {
+    const members = this.#members;
+    const { engine } = members;
+    const { core } = engine;
+    const replica = members.replicas[index]!;
+    engine.lost(index);
+    if (members.state === "ended") {
+      this.#ending.checkClosed();
+      return;
+    }
+    members.note(
+      "warn",
+      "replica.lost",
+      `the connection to ${replica.name} ended (${phase}): ${fault.message}`,
+      index,
+    );
+    if (phase === "reconcile") this.#activation.leftReconciliation(replica, fault);
+    if (phase === "active" && replica.mode === "new") replica.mode = "offline";
+    if (replica.mode === "new") replica.region = null;
+    if (members.state === "stopping" && core.canDoWithout(core.lanes[index]!))
+      this.giveUp(
+        index,
+        new Fault("TRIVET_E_CONNECTION", `${replica.name} left while the volume stops`),
+      );
+    if (replica.mode === "offline" && !core.replayPossible)
+      this.giveUp(
+        index,
+        new Fault(
+          "TRIVET_E_CONNECTION",
+          `${replica.name} left after a barrier had freed what it would have to be sent again`,
+        ),
+      );
+  }
+
+  giveUp(index: number, fault: Fault): void {
+    const members = this.#members;
+    const replica = members.replicas[index]!;
+    if (replica.mode === "faulted") return;
+    replica.mode = "faulted";
+    replica.drop(fault);
+    members.engine.giveUp(index);
+    members.note(
+      "error",
+      "replica.faulted",
+      `${fault.message}. The volume goes on with two replicas; a restart of the server repairs the third`,
+      index,
+    );
+  }
+  dropConnection(index: number, fault: Fault): void {
+    const members = this.#members;
+    members.note(
+      "error",
+      "replica.failed",
+      `${fault.message}; its connection is tried anew`,
+      index,
+    );
+    members.replicas[index]!.drop(fault);
+  }
+
+  /** What answers there will not do, and trying again would not help. */
+  refused(index: number, fault: Fault): void {
+    const members = this.#members;
+    if (members.state === "activating") this.#ending.end(fault);
+    else members.note("error", "replica.refused", fault.line, index);
+  }
+}
