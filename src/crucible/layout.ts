@@ -19,6 +19,8 @@ export const DEPS_AT = 72;
 /** Replies: 0 or 1, then what follows from it. */
 export const RESULT_AT = 64;
 export const RESULT_END = 68;
+/** ExtentLiveCloseAck without an error: generation, flush number and dirty flag after the result. */
+export const CLOSE_ACK_BYTES = RESULT_END + 17;
 
 /** Hash and one byte that says that no encryption context follows. */
 export const PLAIN_CONTEXT_BYTES = 9;

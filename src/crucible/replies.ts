@@ -8,7 +8,7 @@ import { FRAME_BYTES_MIN_BY_TAG, TAG } from "./messages.js";
 
 /**
  * Every reply that says nothing but whether a job was done: WriteAck, WriteUnwrittenAck, FlushAck, BarrierAck, ExtentLiveAckId,
- * ExtentLiveRepairAckId; and ErrorReport, which has the error without the result's tag and says that the job was not done yet.
+ * ExtentLiveRepairAckId; ExtentLiveCloseAck, which adds what the extent holds; and ErrorReport, which has the error without the result's tag and says that the job was not done yet.
  */
 export class AckFrame {
   tag = 0;
@@ -16,6 +16,10 @@ export class AckFrame {
   jobId = 0;
   /** Null: done. */
   error: CrucibleError | null = null;
+  /** Of an ExtentLiveCloseAck without an error. */
+  generation = 0n;
+  flushNumber = 0;
+  isDirty = false;
 
   read(memory: Memory, at: number, length: number): void {
     const { view } = memory;
@@ -32,6 +36,16 @@ export class AckFrame {
     const result = view.getUint32(resultAt, true);
     if (result > 1) bad(`a result's tag is ${result}`);
     if (result === 1) this.error = readError(memory, at + layout.RESULT_END, at + length);
+    else if (this.tag === TAG.ExtentLiveCloseAck) this.#readClosed(view, at, length);
+  }
+
+  #readClosed(view: DataView, at: number, length: number): void {
+    if (length < layout.CLOSE_ACK_BYTES) bad(`an ExtentLiveCloseAck of ${length} bytes`);
+    this.generation = view.getBigUint64(at + layout.RESULT_END, true);
+    this.flushNumber = countAt(view, at + layout.RESULT_END + 8);
+    const dirty = view.getUint8(at + layout.RESULT_END + 16);
+    if (dirty > 1) bad(`a bool is ${dirty}`);
+    this.isDirty = dirty === 1;
   }
 }
 

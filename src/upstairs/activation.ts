@@ -232,7 +232,7 @@ export class Activation {
   }
   #join(replica: Replica): void {
     replica.settled("active");
-    this.#members.engine.joined(replica.index, replica.stream!);
+    this.#members.engine.joined(replica.index, replica.stream!, replica.repairAddress);
     this.#members.note("info", "replica.active", `${replica.name} is active`, replica.index);
   }
   #finish(): void {

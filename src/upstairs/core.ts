@@ -19,6 +19,12 @@ export interface CoreHooks {
   givenUp(index: number, fault: Fault): void;
   /** This connection has to end; what is outstanding is replayed on the next. */
   dropConnection(index: number, fault: Fault): void;
+  /** A replica that was ready for repair is being repaired from now on: jobs are sent to it, answers come. */
+  repairStarted(index: number): void;
+  /** Its repair is complete: it takes part as any other. */
+  repaired(index: number): void;
+  /** Its repair ended too early: this connection has to end, and it has to be repaired from the beginning, `pauseMs` later at the earliest. */
+  repairFailed(index: number, fault: Fault, pauseMs: number): void;
 }
 
 /** What the parts of the job engine share: the table, the replicas' lanes, memory, and the rules about who counts. */

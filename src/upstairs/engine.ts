@@ -15,6 +15,7 @@ import { Kind, NONE, Part } from "./job-table.js";
 import type { Lane } from "./lane.js";
 import type { Tuning, UpstairsPorts } from "./options.js";
 import { Reads } from "./reads.js";
+import type { RepairAddress } from "./reconcile.js";
 import { replay } from "./replay.js";
 import { Writes } from "./writes.js";
 import { Zeroes } from "./zeroes.js";
@@ -194,22 +195,28 @@ export class Engine {
   // Replicas.
 
   /** The replica takes part from now on, with nothing behind it: at activation. */
-  joined(index: number, stream: Stream): void {
+  joined(index: number, stream: Stream, repairAddress: RepairAddress | null): void {
     const lane = this.core.lanes[index]!;
     lane.standing = "active";
     lane.stream = stream;
+    lane.repairAddress = repairAddress;
     lane.lastFlush = -1;
     this.#moveOn();
   }
   /** It is back, on a new connection: what it missed is sent again. */
-  resumed(index: number, stream: Stream): void {
+  resumed(index: number, stream: Stream, repairAddress: RepairAddress | null): void {
     const lane = this.core.lanes[index]!;
     lane.standing = "active";
     lane.stream = stream;
+    lane.repairAddress = repairAddress;
     lane.forgetSpeed();
     lane.replays += 1;
     replay(this.core, lane);
     this.#moveOn();
+  }
+  /** It is back and has missed too much: it stands in liveRepairReady, and is to be made equal to the others while they work on. */
+  readyForRepair(index: number, _stream: Stream, repairAddress: RepairAddress | null): void {
+    this.core.lanes[index]!.repairAddress = repairAddress;
   }
   /** Its connection is gone (no stream touches its buffers any more); it may come back. */
   lost(index: number): void {

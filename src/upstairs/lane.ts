@@ -1,14 +1,17 @@
 import type { Stream } from "../ports/stream.js";
 import { type JobTable, NONE } from "./job-table.js";
+import type { RepairAddress } from "./reconcile.js";
 
 /**
  * What the job engine knows of a replica:
  *
  *   out ── opened ──► active ── lost ──► offline ── resumed (replay) ──► active
- *    ▲                  │                   │
- *    └──── given up ────┴───────────────────┘     only repair brings it back
+ *    ▲ │                │ ▲                 │
+ *    ├─┼── given up ────┴─┼─────────────────┘     only repair brings it back
+ *    │ └── ready, repair starts ──► repairing ── all is copied ──► active
+ *    └──── lost, failed ────────────────┘     it gets jobs, and counts for nothing
  */
-export type Standing = "out" | "active" | "offline";
+export type Standing = "out" | "active" | "offline" | "repairing";
 
 /** A read's cost that does not grow with its size, in bytes: what a round trip is worth. */
 const READ_BASE_BYTES = 64 * 1024;
@@ -21,8 +24,10 @@ const BAD_BLOCKS_MAX = 65_536;
 export class Lane {
   readonly index: number;
   standing: Standing = "out";
-  /** Set exactly while active. */
+  /** Set exactly while active or repairing. */
   stream: Stream | null = null;
+  /** Where others copy its extents from; announced with each connection. */
+  repairAddress: RepairAddress | null = null;
   /** Sent and not done, reads included. */
   sentJobs = 0;
   sentBytes = 0;

@@ -36,6 +36,9 @@ export class Membership implements ReplicaOwner {
     this.members = new Members(options, ports, this, {
       givenUp: (index, fault) => this.#returning.giveUp(index, fault),
       dropConnection: (index, fault) => this.#returning.dropConnection(index, fault),
+      repairStarted: (index) => this.#returning.repairStarted(index),
+      repaired: (index) => this.#returning.repaired(index),
+      repairFailed: (index, fault, pauseMs) => this.#returning.repairFailed(index, fault, pauseMs),
     });
     this.engine = this.members.engine;
     this.ending = new Ending(this.members, onSuperseded);

@@ -12,7 +12,7 @@ import { MESSAGE_VERSION } from "../crucible/version.js";
 //        │                                                                      ExtentVersionsPlease
 //        │   a lost connection, from anywhere                                           │
 //        └──────────────────────────────────── new: waitQuorum ─► reconcile ─► active ◄─┤ offline: verified replay
-//                                              faulted, replaced: liveRepairReady ◄─────┘
+//                               active ◄─ liveRepair ◄─ faulted, replaced: liveRepairReady ◄─┘
 
 export type Phase =
   | "waitConnect"
@@ -23,6 +23,7 @@ export type Phase =
   | "waitQuorum"
   | "reconcile"
   | "liveRepairReady"
+  | "liveRepair"
   | "active";
 
 /** How a connection comes back: by reconciliation, replay, repair, or repair of another region in its place. */
@@ -135,6 +136,7 @@ const PHASE_WORDS: Readonly<Record<Phase, string>> = {
   waitQuorum: "waiting for the other replicas",
   reconcile: "reconciling",
   liveRepairReady: "waiting for repair",
+  liveRepair: "being repaired",
   active: "active",
 };
 

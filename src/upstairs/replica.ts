@@ -42,7 +42,7 @@ export interface ReplicaOwner {
   /** The connection ended in this phase; nothing touches its memory any more. Redialling is the replica's, unless parked. */
   lost(index: number, phase: Phase, fault: Fault): void;
 
-  // Jobs, while active.
+  // Jobs, while active or being repaired.
   acked(index: number, frame: AckFrame): void;
   placeAnswer(index: number, jobId: number, frameBytes: number): number;
   answered(index: number, at: number, frameBytes: number): void;
@@ -54,6 +54,9 @@ const ACKS: ReadonlySet<number> = new Set([
   TAG.FlushAck,
   TAG.BarrierAck,
   TAG.WriteUnwrittenAck,
+  TAG.ExtentLiveCloseAck,
+  TAG.ExtentLiveRepairAckId,
+  TAG.ExtentLiveAckId,
   TAG.ErrorReport,
 ]);
 const HANDSHAKE: ReadonlySet<Phase> = new Set([
@@ -85,6 +88,8 @@ export class Replica implements StreamHandler {
   isRepairing = false;
   /** The next dial comes without a pause. */
   isHasty = false;
+  /** The next dial comes after this long at the earliest. */
+  leastPauseMs = 0;
 
   readonly #ports: UpstairsPorts;
   readonly #tuning: Tuning;
@@ -189,8 +194,10 @@ export class Replica implements StreamHandler {
     if (this.#isParked) return;
     const { redialFirstMs, redialMs } = this.#tuning;
     const usualMs = Math.min(redialMs, redialFirstMs * 2 ** this.#failures);
-    const pauseMs = this.isHasty ? 0 : this.refusals > 0 ? redialMs : usualMs;
+    const nextMs = this.isHasty ? 0 : this.refusals > 0 ? redialMs : usualMs;
+    const pauseMs = Math.max(nextMs, this.leastPauseMs);
     this.isHasty = false;
+    this.leastPauseMs = 0;
     this.#failures += 1;
     this.#timer = this.#ports.clock.after(pauseMs, () => {
       this.#timer = null;
@@ -323,18 +330,17 @@ export class Replica implements StreamHandler {
 
   frame(tag: number, at: number, frameBytes: number, owned: boolean): void {
     this.#heard = true;
-    if (this.phase === "active") {
-      if (tag === TAG.ReadResponse) {
-        this.#owner.answered(this.index, at, frameBytes);
-        return;
-      }
-      if (ACKS.has(tag)) {
-        const ack = this.#ack;
-        ack.read(this.#ports.arena, at, frameBytes);
-        if (this.#ids.matches(this.#ports.arena, at)) this.#owner.acked(this.index, ack);
-        else this.#foreign(tag);
-        return;
-      }
+    const { phase } = this;
+    if (phase === "active" && tag === TAG.ReadResponse) {
+      this.#owner.answered(this.index, at, frameBytes);
+      return;
+    }
+    if ((phase === "active" || phase === "liveRepair") && ACKS.has(tag)) {
+      const ack = this.#ack;
+      ack.read(this.#ports.arena, at, frameBytes);
+      if (this.#ids.matches(this.#ports.arena, at)) this.#owner.acked(this.index, ack);
+      else this.#foreign(tag);
+      return;
     }
     const message = decode(this.#ports.arena.bytes, at, frameBytes);
     if (owned) this.#freeControl();

@@ -33,9 +33,29 @@ export class Returning {
     members.note(
       "warn",
       "replica.needsRepair",
-      `${replica.name} is back, but has missed too much to be caught up by replay: it needs repair. The volume goes on with the other two; a restart of the server repairs it`,
+      `${replica.name} is back, but has missed too much to be caught up by replay: it needs repair`,
       index,
     );
+    members.engine.readyForRepair(index, replica.stream!, replica.repairAddress);
+  }
+
+  // Repair, as the engine does it
+
+  repairStarted(index: number): void {
+    const replica = this.#members.replicas[index]!;
+    replica.phase = "liveRepair";
+    replica.isRepairing = true;
+  }
+  repaired(index: number): void {
+    const replica = this.#members.replicas[index]!;
+    replica.settled("active");
+    replica.isRepairing = false;
+    replica.mode = "new";
+  }
+  repairFailed(index: number, fault: Fault, pauseMs: number): void {
+    const replica = this.#members.replicas[index]!;
+    replica.leastPauseMs = pauseMs;
+    replica.drop(fault);
   }
 
   mayReplay(index: number): void {
@@ -58,7 +78,7 @@ export class Returning {
       `${replica.name} is back; ${heldJobs} jobs are sent again`,
       index,
     );
-    members.engine.resumed(index, replica.stream!);
+    members.engine.resumed(index, replica.stream!, replica.repairAddress);
   }
 
   lost(index: number, phase: Phase, fault: Fault): void {
@@ -105,7 +125,7 @@ export class Returning {
     members.note(
       "error",
       "replica.faulted",
-      `${fault.message}. The volume goes on with two replicas; a restart of the server repairs the third`,
+      `${fault.message}. The volume goes on with two replicas; the third is repaired when it is back`,
       index,
     );
   }

@@ -88,7 +88,13 @@ class Rig {
       },
       TUNING,
       new SessionIds(NIL_UUID, NIL_UUID),
-      { givenUp: () => {}, dropConnection: () => {} },
+      {
+        givenUp: () => {},
+        dropConnection: () => {},
+        repairStarted: () => {},
+        repaired: () => {},
+        repairFailed: () => {},
+      },
     );
     this.core.configure({ blockSize: 512, extentSize: 1000, extentCount: 1 } as never);
     this.payload = arena.alloc(64 * 512);
