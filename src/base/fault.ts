@@ -132,6 +132,26 @@ export const FAULTS = {
   },
   TRIVET_E_REPAIR: { exit: "peer", advice: "It is tried again; see the log of the replica named." },
 
+  // The write log
+  TRIVET_E_LOG_LOCKED: {
+    exit: "environment",
+    advice: "Stop the other server of this volume first, or give this volume another --write-log.",
+  },
+  TRIVET_E_LOG_PLACE: {
+    exit: "environment",
+    advice: "Name a file on a tmpfs with --write-log, or do without by --write-log none.",
+  },
+  TRIVET_E_LOG_FOREIGN: {
+    exit: "data",
+    advice: "Put the right targets back, or move the log away to go on without it.",
+  },
+  TRIVET_E_LOG_CORRUPT: {
+    exit: "data",
+    advice:
+      "Look at it with trivet log dump; starting again goes on without it, and acknowledged writes may be missing.",
+  },
+  TRIVET_E_LOG_FORMAT: { exit: "data", advice: "Name a write log of trivet." },
+
   // NBD clients
   TRIVET_E_NBD_PROTOCOL: { exit: "peer", advice: "Use a client that speaks fixed newstyle NBD." },
   TRIVET_E_NBD_TIMEOUT: { exit: "peer", advice: "The client did not finish its handshake." },

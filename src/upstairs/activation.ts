@@ -10,6 +10,7 @@ import type { Done, Members } from "./members.js";
 import type { Versions } from "./negotiation.js";
 import { type Comparison, compare, Reconciliation } from "./reconcile.js";
 import type { Replica } from "./replica.js";
+import { resumeProblem } from "./resume.js";
 import { waitNote } from "./wait-note.js";
 
 // From a set of replicas to a volume in use: the generation is chosen, replicas are waited for, compared, made equal, joined.
@@ -53,16 +54,27 @@ export class Activation {
     }
     members.state = "activating";
     this.#activated = then;
-    chooseGeneration(options.generation, ports.clock, (fault, generation) => {
+    chooseGeneration(options.generation, ports.clock, ports.journal, (fault, generation) => {
       if (members.state !== "activating") return;
       if (fault !== null) {
         this.#ending.end(fault);
         return;
       }
       members.generation = generation;
+      this.#noteResume();
       for (const replica of replicas) replica.dial();
       this.#waitTimer = ports.clock.after(tuning.waitNoteMs, this.#noteWaiting);
     });
+  }
+
+  #noteResume(): void {
+    const { resume } = this.#members.ports.journal;
+    if (resume === null) return;
+    this.#members.note(
+      "warn",
+      "volume.resume",
+      `the server before this one died with generation ${resume.generation}: going on with ${resume.generation + 1n}, and ${resume.writes.length} writes from its log are written again`,
+    );
   }
 
   readonly #noteWaiting = (): void => {
@@ -102,8 +114,15 @@ export class Activation {
 
   #quorum(): void {
     const members = this.#members;
-    const { replicas, generation } = members;
+    const { replicas, generation, ports } = members;
+    const { journal } = ports;
+    const problem = journal.resume === null ? null : resumeProblem(journal.resume, replicas);
+    if (problem !== null) {
+      this.#ending.end(problem);
+      return;
+    }
     let found = compare(replicas.map((replica) => replica.versions!));
+    const highestSeen = (found.generation - 1n) as Generation;
     // An attempt of ours that failed has left its generation on some of them. That is no reason to go above it.
     if (found.generation - 1n === this.#reconciledWith)
       found = { ...found, generation: this.#reconciledWith };
@@ -112,6 +131,11 @@ export class Activation {
       this.#raise(found.generation);
       return;
     }
+    journal.activated({
+      highestSeen,
+      regions: replicas.map((replica) => replica.region!.uuid),
+      blockBytes: replicas[0]!.region!.blockSize,
+    });
     if (found.repairs.length === 0) {
       this.#becomeActive();
       return;
@@ -140,7 +164,8 @@ export class Activation {
       return;
     }
     this.#wasRaised = true;
-    raiseGeneration(members.options.generation, before, needed, (fault, generation) => {
+    const { options, ports } = members;
+    raiseGeneration(options.generation, ports.journal, before, needed, (fault, generation) => {
       if (members.state !== "activating") return;
       if (fault !== null) {
         this.#ending.end(fault);
@@ -240,6 +265,19 @@ export class Activation {
     if (members.state !== "activating") return;
     members.state = "active";
     this.#stopWaiting();
+    const { resume } = members.ports.journal;
+    if (resume === null || resume.writes.length === 0) {
+      this.#active();
+      return;
+    }
+    const fault = members.engine.reissue(resume.writes, () => {
+      members.note("info", "volume.resumed", `${resume.writes.length} writes are written again`);
+      this.#active();
+    });
+    if (fault !== null) this.#ending.end(fault);
+  }
+  #active(): void {
+    const members = this.#members;
     members.note(
       "info",
       "volume.active",

@@ -4,7 +4,7 @@ import { invariant } from "../base/invariant.js";
 import type { RegionDefinition } from "../crucible/region-definition.js";
 import { regionBlocks } from "../crucible/region-math.js";
 import type { SessionIds } from "../crucible/session-ids.js";
-import { JobTable, Kind, NONE, Part } from "./job-table.js";
+import { Flag, JobTable, Kind, NONE, Part } from "./job-table.js";
 import { Lane } from "./lane.js";
 import { RoomQueue, Share } from "./memory.js";
 import type { Tuning, UpstairsPorts } from "./options.js";
@@ -47,6 +47,8 @@ export class Core {
   isRetiring = false;
   /** False from the moment a barrier retired jobs until a flush did (wire reference 6.9). */
   replayPossible = true;
+  /** Row in the write log of the write submitted last: what the next flush covers. */
+  newestRow: number;
   #nextId = FIRST_JOB_ID;
 
   constructor(ports: UpstairsPorts, tuning: Tuning, ids: SessionIds, hooks: CoreHooks) {
@@ -54,6 +56,7 @@ export class Core {
     this.tuning = tuning;
     this.hooks = hooks;
     const { arena } = ports;
+    this.newestRow = ports.journal.lastCovered;
     this.sender = new Sender(this.table, arena, ids);
     this.writeShare = new Share(arena, arena.sizeBytes * tuning.writeShare);
     this.readShare = new Share(arena, arena.sizeBytes * tuning.readShare);
@@ -138,7 +141,11 @@ export class Core {
   recycle(slot: number): void {
     const { table } = this;
     const own = table.own[slot]!;
-    if (own >= 0) (table.kind[slot] === Kind.read ? this.readShare : this.writeShare).free(own);
+    // What a successor may have to write again stays where it is: after a failure this process uses the memory no more.
+    const isLogged = (table.flags[slot]! & Flag.logged) !== 0;
+    const isKept = isLogged && this.ports.journal.holds(table.row[slot]!);
+    if (own >= 0 && !isKept)
+      (table.kind[slot] === Kind.read ? this.readShare : this.writeShare).free(own);
     table.own[slot] = NONE;
     table.drop(slot);
   }

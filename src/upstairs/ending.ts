@@ -43,6 +43,7 @@ export class Ending {
     );
     engine.drain(() => {
       this.#members.state = "ended";
+      ports.journal.emptied();
       for (const replica of replicas) replica.park();
       this.checkClosed();
     });
@@ -55,6 +56,8 @@ export class Ending {
     members.state = "ended";
     this.fault = fault;
     const reason = fault ?? new Fault("TRIVET_E_CONNECTION", "the volume was stopped");
+    // Before anything is freed.
+    if (fault?.code === "TRIVET_E_SUPERSEDED") members.ports.journal.voided(fault);
     for (const replica of members.replicas) replica.drop(reason, false);
     members.engine.fail();
     if (fault !== null) members.note("error", "volume.ended", fault.line);

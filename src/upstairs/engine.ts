@@ -7,6 +7,7 @@ import type { RegionDefinition } from "../crucible/region-definition.js";
 import type { AckFrame } from "../crucible/replies.js";
 import type { SessionIds } from "../crucible/session-ids.js";
 import { type DeviceClient, DeviceStatus } from "../ports/device.js";
+import type { LoggedWrite } from "../ports/journal.js";
 import type { Cancel, Stream } from "../ports/stream.js";
 import { Core, type CoreHooks } from "./core.js";
 import { ErrorReports } from "./error-reports.js";
@@ -16,6 +17,7 @@ import type { Lane } from "./lane.js";
 import type { Tuning, UpstairsPorts } from "./options.js";
 import { Reads } from "./reads.js";
 import type { RepairAddress } from "./reconcile.js";
+import { Reissue } from "./reissue.js";
 import { replay } from "./replay.js";
 import { Writes } from "./writes.js";
 import { Zeroes } from "./zeroes.js";
@@ -34,6 +36,7 @@ export class Engine {
   readonly #writes: Writes;
   readonly #reads: Reads;
   readonly #zeroes: Zeroes;
+  readonly #reissue: Reissue;
   readonly #reports: ErrorReports;
   #state: EngineState = "closed";
   #readOnly = false;
@@ -55,6 +58,7 @@ export class Engine {
     this.#reads = new Reads(this.core, this.#writes);
     this.#zeroes = new Zeroes(this.core, this.#writes, this.#flushes, () => this.#nextTicket++);
     this.#reports = new ErrorReports(this.core);
+    this.#reissue = new Reissue(this.core, this.#writes, this.#flushes, this.#zeroes);
   }
 
   get state(): EngineState {
@@ -99,6 +103,11 @@ export class Engine {
     }
     this.#state = "running";
     return null;
+  }
+
+  /** What a dead predecessor left in the write log is written again and flushed; only then are requests served. */
+  reissue(writes: readonly LoggedWrite[], then: () => void): Fault | null {
+    return this.#reissue.start(writes, then);
   }
 
   // Requests. Offsets and lengths in bytes, checked here.

@@ -140,6 +140,7 @@ export class Flushes {
     this.#uncoveredBytes = 0;
     this.#uncoveredJobs = 0;
     core.admit(slot);
+    core.table.row[slot] = core.newestRow;
     core.table.since[slot] = core.ports.clock.nowMs();
     core.spread(slot);
     core.writers.raise(core.table.id[slot]!);
@@ -169,7 +170,9 @@ export class Flushes {
   }
 
   #answer(slot: number): void {
-    const { table } = this.#core;
+    const { table, ports } = this.#core;
+    // Two replicas have it on disk, so any two hold it, which is what a successor starts with.
+    ports.journal.covered(table.row[slot]!);
     this.#current = NONE;
     table.flags[slot] = table.flags[slot]! | Flag.answered;
     let waiter = table.chain[slot]!;
@@ -200,6 +203,8 @@ export class Flushes {
     const core = this.#core;
     const { table } = core;
     const until = table.id[last]!;
+    // Of a barrier: every replica that takes part has it, though not on disk.
+    core.ports.journal.covered(table.row[last]!);
     core.replayPossible = table.kind[last] === Kind.flush;
     if (last === this.#barrier) this.#barrier = NONE;
     core.isRetiring = true;

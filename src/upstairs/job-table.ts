@@ -25,11 +25,16 @@ export const Flag = {
   orphan: 8,
   /** The contexts are there already. */
   prepared: 16,
+  /** Zeros, whose payload is shared. */
+  zeroes: 32,
+  /** It has a row in the write log. */
+  logged: 64,
 } as const;
 
 export const NONE = -1;
 /** Contexts of up to six blocks fit. */
 export const SHORT_TAIL_BYTES = 64;
+export const SHORT_TAIL_WORDS = SHORT_TAIL_BYTES / 4;
 const REPLICAS = 3;
 
 export class JobTable {
@@ -48,6 +53,8 @@ export class JobTable {
   tailAt = new Float64Array(0);
   /** SHORT_TAIL_BYTES per slot. */
   tails = Buffer.alloc(0);
+  /** The same memory in words. */
+  tailWords = new Int32Array(0);
   /** What is freed with the slot: usually `at`. −1: nothing, as with zeros, which share one payload. */
   own = new Float64Array(0);
   /** One Part per replica, at 3·slot + replica. */
@@ -57,6 +64,8 @@ export class JobTable {
   /** Of a read: which replica has it, and a bit for each that was tried. Of a flush: unused. */
   replica = new Int8Array(0);
   tried = new Uint8Array(0);
+  /** Of a write: its row in the write log. Of a flush or barrier: the newest row that it covers. */
+  row = new Int32Array(0);
   /** Position in its replica's list of reads. */
   position = new Int32Array(0);
   /** When it was asked for (waiting) or sent (live), in milliseconds. */
@@ -210,11 +219,14 @@ export class JobTable {
     this.bytes = wider(this.bytes, new Float64Array(capacity));
     this.tailAt = wider(this.tailAt, new Float64Array(capacity));
     this.own = wider(this.own, new Float64Array(capacity));
-    this.tails = wider(this.tails, Buffer.alloc(capacity * SHORT_TAIL_BYTES));
+    const tails = new ArrayBuffer(capacity * SHORT_TAIL_BYTES);
+    this.tails = wider(this.tails, Buffer.from(tails));
+    this.tailWords = new Int32Array(tails);
     this.part = wider(this.part, new Uint8Array(capacity * REPLICAS));
     this.pins = wider(this.pins, new Uint16Array(capacity));
     this.replica = wider(this.replica, new Int8Array(capacity));
     this.tried = wider(this.tried, new Uint8Array(capacity));
+    this.row = wider(this.row, new Int32Array(capacity));
     this.position = wider(this.position, new Int32Array(capacity));
     this.since = wider(this.since, new Float64Array(capacity));
     this.ticket = wider(this.ticket, new Float64Array(capacity));

@@ -40,6 +40,13 @@ export class Share {
     return at;
   }
 
+  /** Memory that is the caller's already, and is to be freed as this share's. */
+  adopt(at: number, bytes: number): void {
+    const charge = pages(bytes) * PAGE_BYTES;
+    this.#charged[at / PAGE_BYTES] = charge;
+    this.#usedBytes += charge;
+  }
+
   free(at: number): void {
     const charge = this.#charged[at / PAGE_BYTES]!;
     invariant(charge > 0, `arena address ${at} belongs to this share`);

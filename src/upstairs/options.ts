@@ -14,6 +14,7 @@ import type { RegionDefinition } from "../crucible/region-definition.js";
 import type { Arena } from "../ports/arena.js";
 import type { Clock } from "../ports/clock.js";
 import type { Hasher } from "../ports/hasher.js";
+import type { Journal } from "../ports/journal.js";
 import type { Notes } from "../ports/notes.js";
 import type { Random } from "../ports/random.js";
 import type { Address, Dialer } from "../ports/stream.js";
@@ -26,6 +27,8 @@ export interface UpstairsPorts {
   readonly clock: Clock;
   readonly random: Random;
   readonly notes: Notes;
+  /** The write log; `nullJournal` where there is none. */
+  readonly journal: Journal;
 }
 
 /**

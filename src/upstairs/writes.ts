@@ -6,7 +6,7 @@ import { putPlainTail, writeTailBytes } from "../crucible/put.js";
 import { type DeviceClient, DeviceStatus, FUA } from "../ports/device.js";
 import type { Core } from "./core.js";
 import { type Flushes, QUORUM } from "./flushes.js";
-import { Flag, Kind, NONE, Part, SHORT_TAIL_BYTES } from "./job-table.js";
+import { Flag, Kind, NONE, Part, SHORT_TAIL_BYTES, SHORT_TAIL_WORDS } from "./job-table.js";
 import type { Lane } from "./lane.js";
 import type { WaitingWrites } from "./reads.js";
 
@@ -203,6 +203,10 @@ export class Writes implements WaitingWrites {
   #maySubmit(slot: number): boolean {
     const core = this.#core;
     if (core.acceptingCount < QUORUM) return false;
+    if (core.ports.journal.isFull && (core.table.flags[slot]! & Flag.logged) === 0) {
+      this.#flushes.relieve();
+      return false;
+    }
     const bytes = core.table.bytes[slot]!;
     const { jobsMax, bytesMax, offlineJobsMax, offlineBytesMax } = core.tuning;
     for (let r = 0; r < core.lanes.length; r++) {
@@ -237,6 +241,7 @@ export class Writes implements WaitingWrites {
     const { table } = core;
     this.#prepareTail(slot);
     core.admit(slot);
+    this.#log(slot);
     table.since[slot] = core.ports.clock.nowMs();
     core.sender.depend(slot, core.writers);
     core.spread(slot);
@@ -248,6 +253,27 @@ export class Writes implements WaitingWrites {
       this.openCount -= 1;
       this.#flushes.cover(slot);
     } else if (this.#isBuffered) this.#answer(slot);
+  }
+
+  /** Into the write log, before any replica has it and anybody is told. */
+  #log(slot: number): void {
+    const core = this.#core;
+    const { table } = core;
+    const flags = table.flags[slot]!;
+    if ((flags & Flag.logged) === 0) {
+      const isZeroes = (flags & Flag.zeroes) !== 0;
+      table.flags[slot] = flags | Flag.logged;
+      table.row[slot] = core.ports.journal.wrote(
+        table.id[slot]!,
+        table.start[slot]!,
+        table.blocks[slot]!,
+        isZeroes ? NONE : table.at[slot]!,
+        isZeroes ? NONE : table.tailAt[slot]!,
+        table.tailWords,
+        slot * SHORT_TAIL_WORDS,
+      );
+    }
+    core.newestRow = table.row[slot]!;
   }
 
   /** Hashes and the length of the data, in the form in which they follow every head of this job. */
@@ -278,6 +304,7 @@ export class Writes implements WaitingWrites {
     const { table } = this.#core;
     table.flags[slot] = table.flags[slot]! | Flag.answered;
     this.openCount -= 1;
+    this.#core.ports.journal.answered(table.row[slot]!);
     table.client[slot]!.deviceDone(table.tag[slot]!, DeviceStatus.ok, NONE, NONE);
   }
 

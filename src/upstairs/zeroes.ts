@@ -115,14 +115,35 @@ export class Zeroes implements DeviceClient {
     table.bytes[slot] = blocks * blockBytes;
     table.at[slot] = this.#zeroAt;
     table.tailAt[slot] = tailAt;
-    if (isWhole) table.flags[slot] = Flag.prepared;
-    else table.own[slot] = tailAt;
+    table.flags[slot] = isWhole ? Flag.zeroes | Flag.prepared : Flag.zeroes;
+    if (!isWhole) table.own[slot] = tailAt;
     table.ticket[slot] = this.#takeTicket();
     table.client[slot] = this;
     table.tag[slot] = own;
     zeroing.next += blocks;
     zeroing.inFlight += 1;
     this.#writes.enqueue(slot);
+    return true;
+  }
+
+  /** Gives a slot from the write log, which knows its blocks, the payload and contexts of zeros. False: no memory. */
+  furnish(slot: number): boolean {
+    const { table, writeShare, ports } = this.#core;
+    const blocks = table.blocks[slot]!;
+    const tailBytes = writeTailBytes(blocks, false);
+    table.at[slot] = this.#zeroAt;
+    table.flags[slot] = table.flags[slot]! | Flag.zeroes;
+    if (blocks === this.#pieceBlocks) {
+      table.tailAt[slot] = this.#tailAt;
+      table.flags[slot] = table.flags[slot]! | Flag.prepared;
+    } else if (tailBytes > SHORT_TAIL_BYTES) {
+      // The predecessor had it in its share as well.
+      const tailAt = ports.arena.alloc(tailBytes);
+      if (tailAt < 0) return false;
+      writeShare.adopt(tailAt, tailBytes);
+      table.tailAt[slot] = tailAt;
+      table.own[slot] = tailAt;
+    }
     return true;
   }
 

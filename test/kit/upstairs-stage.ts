@@ -4,6 +4,7 @@ import type { Uuid } from "../../src/base/ids.js";
 import { PIECE_BYTES_MAX } from "../../src/base/limits.js";
 import type { RegionDefinition } from "../../src/crucible/region-definition.js";
 import { type DeviceClient, DeviceStatus } from "../../src/ports/device.js";
+import { type Journal, nullJournal } from "../../src/ports/journal.js";
 import type { NoteFields } from "../../src/ports/notes.js";
 import type { Address, Cancel, Dialer, DialResult } from "../../src/ports/stream.js";
 import type { Tuning, UpstairsOptions } from "../../src/upstairs/options.js";
@@ -62,6 +63,7 @@ export interface StageOptions {
   readonly manner?: Partial<Manner>;
   readonly region?: Partial<RegionDefinition>;
   readonly arenaBytes?: number;
+  readonly journal?: Journal;
   /** Replicas that are there already, for a second upstairs. */
   readonly replicas?: readonly ModelReplica[];
 }
@@ -106,6 +108,7 @@ export class Stage {
         clock: world,
         random: world,
         notes: (level, event, text, fields) => this.notes.push({ level, event, text, fields }),
+        journal: options.journal ?? nullJournal,
       },
       { superseded: (fault) => this.superseded.push(fault) },
     );

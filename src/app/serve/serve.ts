@@ -3,6 +3,7 @@ import type { Generation } from "../../base/ids.js";
 import { type Host, openHost } from "../../host/open.js";
 import { NbdServer } from "../../nbd/server.js";
 import type { BlockDevice } from "../../ports/device.js";
+import { nullJournal } from "../../ports/journal.js";
 import type { Notes } from "../../ports/notes.js";
 import type { Address } from "../../ports/stream.js";
 import type { GenerationSource } from "../../upstairs/options.js";
@@ -190,6 +191,7 @@ function openTargets(
       clock: host.clock,
       random: host.random,
       notes,
+      journal: nullJournal,
     },
     {
       superseded: (fault) => {

@@ -3,6 +3,7 @@ import t from "tap";
 import { NIL_UUID } from "../../../src/base/ids.js";
 import { decode, type MessageOf } from "../../../src/crucible/messages.js";
 import { SessionIds } from "../../../src/crucible/session-ids.js";
+import { nullJournal } from "../../../src/ports/journal.js";
 import type { Stream } from "../../../src/ports/stream.js";
 import { Core } from "../../../src/upstairs/core.js";
 import { Flag, Kind, NONE, Part } from "../../../src/upstairs/job-table.js";
@@ -85,6 +86,7 @@ class Rig {
         clock: world,
         random: world,
         notes: () => {},
+        journal: nullJournal,
       },
       TUNING,
       new SessionIds(NIL_UUID, NIL_UUID),
