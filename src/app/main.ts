@@ -40,7 +40,12 @@ const TABLES: Readonly<Record<ProgramStyle, Command | Group>> = {
   "crucible-downstairs": CRUCIBLE_DOWNSTAIRS,
 };
 
-async function dispatch(shell: Shell, argv: readonly string[]): Promise<number> {
+/** A shell that remembers how the command wants to end. */
+interface ProcessShell extends Shell {
+  readonly status: number;
+}
+
+async function dispatch(shell: ProcessShell, argv: readonly string[]): Promise<number> {
   const request = parseCommandLine(TABLES[shell.style], argv);
   switch (request.kind) {
     case "help":
@@ -56,12 +61,19 @@ async function dispatch(shell: Shell, argv: readonly string[]): Promise<number> 
       return 0;
     case "run":
       await request.command.run(request.input, shell);
-      return 0;
+      return shell.status;
   }
 }
 
-function processShell(style: ProgramStyle): Shell {
+function processShell(style: ProgramStyle): ProcessShell {
+  let status = 0;
   return {
+    get status() {
+      return status;
+    },
+    endWith: (wanted) => {
+      status = wanted;
+    },
     style,
     env: process.env,
     print: (line) => {

@@ -152,6 +152,20 @@ export const FAULTS = {
   },
   TRIVET_E_LOG_FORMAT: { exit: "data", advice: "Name a write log of trivet." },
 
+  // The control socket
+  TRIVET_E_NO_SERVER: {
+    exit: "peer",
+    advice: "Start the volume with trivet serve, or name its control socket with --control.",
+  },
+  TRIVET_E_CONTROL: {
+    exit: "peer",
+    advice: "Use one version of trivet for the server and this command.",
+  },
+  TRIVET_E_REFUSED: {
+    exit: "peer",
+    advice: "Look at trivet status and ask again when that has changed.",
+  },
+
   // NBD clients
   TRIVET_E_NBD_PROTOCOL: { exit: "peer", advice: "Use a client that speaks fixed newstyle NBD." },
   TRIVET_E_NBD_TIMEOUT: { exit: "peer", advice: "The client did not finish its handshake." },

@@ -96,10 +96,19 @@ export const REPAIR_PORT_OFFSET = 4_000;
 export const LINGER_MS = 10_000;
 /** Clients of one repair or control server at a time. */
 export const HTTP_CONNECTIONS_MAX = 64;
+/** Control socket: a request names two addresses at most. Less than an inbox, in which it has to lie as a whole. */
+export const CONTROL_REQUEST_BYTES_MAX = 16 * KIB;
+/** An answer is a status: some kilobytes, with room for long addresses and sentences. */
+export const CONTROL_ANSWER_BYTES_MAX = 256 * KIB;
+/** A client that leaves more answers than this unread is cut off. */
+export const CONTROL_BACKLOG_BYTES_MAX = 512 * KIB;
+/** Clients of a control socket; beyond it the oldest makes room. */
+export const CONTROL_CLIENTS_MAX = 16;
 /** Answers of a repair server other than files. */
 export const REPAIR_JSON_BYTES_MAX = 64 * KIB;
 
 invariant(INBOX_BYTES >= COMPOSE_BYTES_MAX, "a composed message fits into an inbox");
+invariant(INBOX_BYTES > CONTROL_REQUEST_BYTES_MAX, "a request for control fits into an inbox");
 invariant(INBOX_BYTES >= NBD_OPTION_BYTES_MAX, "an option's data fits into an inbox");
 invariant(
   COMPOSE_BYTES_MAX >= 2 * NBD_STRING_BYTES_MAX + 64,

@@ -152,7 +152,10 @@ export class Rig {
   launch(args: readonly string[], env: NodeJS.ProcessEnv = process.env): Program {
     const targets = this.ports.flatMap((port) => ["--target", `127.0.0.1:${port}`]);
     const state = ["--state-dir", join(this.dir, "state")];
-    const program = new Program(join(BIN, "trivet"), ["serve", ...targets, ...state, ...args], env);
+    const program = new Program(join(BIN, "trivet"), ["serve", ...targets, ...state, ...args], {
+      ...env,
+      RUNTIME_DIRECTORY: this.dir,
+    });
     this.#extra.push(program);
     return program;
   }

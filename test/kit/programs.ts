@@ -20,14 +20,14 @@ export interface RunOptions {
   readonly cwd?: string;
 }
 
-/** State must not go where the user's own is. */
+/** State and sockets must not go where the user's own are. */
 const stateFolder = makeFolder();
 process.on("exit", () => removeFolder(stateFolder));
 const environment = (more: Readonly<Record<string, string>> = {}): NodeJS.ProcessEnv => {
   const env = { ...process.env };
   // tap's own settings would be applied to the programs, too.
   delete env.NODE_OPTIONS;
-  return { ...env, STATE_DIRECTORY: stateFolder, ...more };
+  return { ...env, STATE_DIRECTORY: stateFolder, RUNTIME_DIRECTORY: stateFolder, ...more };
 };
 
 export const programPath = (name: string): string =>

@@ -28,8 +28,12 @@ export interface Command {
   readonly details?: readonly string[];
   readonly operands: readonly OperandSpec[];
   readonly options: OptionSpecs;
+  /** Throws a Fault when it failed. */
   run(input: Input, shell: Shell): Promise<void>;
 }
+
+/** Exit statuses of commands that succeeded and have bad news; those of failures are in the fault table. */
+export const EXIT = { ok: 0, degraded: 8, down: 9 } as const;
 
 export interface Group {
   readonly name: string;
@@ -59,4 +63,6 @@ export interface Shell {
   print(line: string): void;
   /** A line on standard error. */
   warn(line: string): void;
+  /** The exit status when nothing is thrown; 0 unless told. */
+  endWith(status: number): void;
 }

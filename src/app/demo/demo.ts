@@ -15,7 +15,7 @@ import { createRegion } from "../region/create.js";
 import { isRegion } from "../region/directory.js";
 import { BLOCK_BYTES_DEFAULT, parseBlockSize } from "../region/options.js";
 import { type Serving, serve } from "../serve/serve.js";
-import { defaultSettings, parseEngine } from "../serve/settings.js";
+import { defaultSettings, parseEngine, readControl } from "../serve/settings.js";
 import { guide } from "./guide.js";
 import { choosePorts, type DemoPlan, readPlan, writePlan } from "./plan.js";
 import { Replica } from "./replica.js";
@@ -52,6 +52,7 @@ export async function demo(input: Input, shell: Shell): Promise<void> {
     const settings = {
       ...base,
       volume: EXPORT_NAME,
+      control: readControl(undefined, shell.env, EXPORT_NAME),
       exportName: EXPORT_NAME,
       stateFolder: join(folder, "state"),
       addresses: listen === undefined ? base.addresses : [listen],

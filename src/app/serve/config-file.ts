@@ -19,6 +19,7 @@ const schema = v.strictObject({
   arena: v.optional(v.union([v.string(), natural])),
   engine: v.optional(v.picklist(["auto", "ring", "plain"])),
   "state-dir": v.optional(v.string()),
+  control: v.optional(v.string()),
   "log-level": v.optional(v.picklist(["trace", "debug", "info", "warn", "error"])),
 });
 const KEYS = Object.keys(schema.entries);

@@ -1,5 +1,6 @@
 import { Fault } from "../../base/fault.js";
 import type { Generation } from "../../base/ids.js";
+import type { VolumeControl } from "../../control/volume-control.js";
 import { type Host, openHost } from "../../host/open.js";
 import { NbdServer } from "../../nbd/server.js";
 import type { BlockDevice } from "../../ports/device.js";
@@ -11,10 +12,14 @@ import { Upstairs } from "../../upstairs/upstairs.js";
 import { MemoryDevice } from "../../volume/memory.js";
 import { UnalignedDevice } from "../../volume/unaligned.js";
 import type { Shell } from "../cli/command.js";
+import { memoryControl, upstairsControl } from "../control/adapter.js";
+import { ControlListener } from "../control/listener.js";
+import { memoryReport, type ServerFacts } from "../control/volume-report.js";
 import { Lifetime } from "../lifetime.js";
 import { processLog } from "../logging.js";
 import { showBytes } from "../progress.js";
 import { asFault } from "../report.js";
+import { programVersion } from "../version.js";
 import { Doorway } from "./doorway.js";
 import { passedSockets } from "./passed-sockets.js";
 import type { ServeSettings } from "./settings.js";
@@ -81,8 +86,13 @@ async function run({ settings, shell, hooks, notes, lifetime, host }: Run): Prom
   const addresses = passed ? [] : settings.addresses;
   await doorway.bind(host, addresses, settings.sockets, descriptors);
   let volume: Volume | undefined;
+  let control: ControlListener | undefined;
   try {
-    volume = openVolume({ settings, shell, hooks, notes, lifetime, host });
+    volume = openVolume({ settings, shell, hooks, notes, lifetime, host }, doorway);
+    if (settings.control !== undefined) {
+      control = new ControlListener(host, notes, settings.control, volume.control);
+      await control.open();
+    }
     const isActive = await lifetime.until(volume.activate());
     if (isActive === undefined) return;
     const { device } = volume;
@@ -122,7 +132,12 @@ async function run({ settings, shell, hooks, notes, lifetime, host }: Run): Prom
     }
   } finally {
     doorway.close();
-    await volume?.stop();
+    try {
+      await volume?.stop();
+    } finally {
+      // Last, so that it can be asked how far the stop is.
+      control?.close();
+    }
   }
   notes("info", "server.stopped", "stopped in order");
 }
@@ -156,22 +171,40 @@ function announce(device: BlockDevice, doorway: Doorway, host: Host, notes: Note
 
 interface Volume {
   readonly device: BlockDevice;
+  readonly control: VolumeControl;
   /** Resolves with true when requests can be served. */
   activate(): Promise<true>;
   stop(): Promise<void>;
 }
 
-function openVolume(run: Run): Volume {
-  const { backing } = run.settings;
-  if (backing.kind === "targets") return openTargets(run, backing.targets);
+function openVolume(run: Run, doorway: Doorway): Volume {
+  const { settings } = run;
+  const { backing } = settings;
+  const facts = serverFacts(settings, doorway);
+  if (backing.kind === "targets") return openTargets(run, backing.targets, facts);
   const { sizeBytes, blockBytes } = backing;
   const device = new MemoryDevice(run.host.arena, { sizeBytes, blockBytes });
-  return { device, activate: async () => true, stop: async () => {} };
+  const control = memoryControl(() => memoryReport(facts(), device, settings.readOnly));
+  return { device, control, activate: async () => true, stop: async () => {} };
+}
+
+function serverFacts(settings: ServeSettings, doorway: Doorway): () => ServerFacts {
+  const startedMs = performance.now();
+  return () => ({
+    volume: settings.volume,
+    version: programVersion(),
+    pid: process.pid,
+    upMs: performance.now() - startedMs,
+    memoryBytes: process.memoryUsage.rss(),
+    addresses: doorway.addresses,
+    ack: settings.ack,
+  });
 }
 
 function openTargets(
   { settings, notes, lifetime, host }: Run,
   targets: readonly Address[],
+  facts: () => ServerFacts,
 ): Volume {
   warnOfSharedHosts(targets, notes);
   const state = loadState(settings, notes);
@@ -202,6 +235,7 @@ function openTargets(
   );
   return {
     device: upstairs,
+    control: upstairsControl(upstairs, facts),
     activate: () =>
       new Promise((resolve, reject) => {
         upstairs.activate((fault) => (fault === null ? resolve(true) : reject(fault)));

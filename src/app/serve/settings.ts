@@ -13,6 +13,8 @@ import {
   parseSize,
   showAddress,
 } from "../cli/values.js";
+import type { ControlSetting } from "../control/listener.js";
+import { controlPath } from "../control/paths.js";
 import { type ConfigValue, readConfigFile } from "./config-file.js";
 import { defaultStateFolder } from "./volume-state.js";
 
@@ -57,6 +59,11 @@ export const SERVE_OPTIONS: OptionSpecs = {
     help: "How the kernel is asked: by io_uring, or by plain system calls",
   },
   "state-dir": { value: "DIR", help: "Where the last used generation is kept" },
+  control: {
+    value: "PATH|none",
+    shownDefault: "NAME.control in the runtime directory",
+    help: "Socket for trivet status and its like",
+  },
   "log-level": { value: "LEVEL", shownDefault: "info", help: "trace, debug, info, warn or error" },
 };
 
@@ -84,6 +91,8 @@ export interface ServeSettings {
   readonly arenaBytes: number;
   readonly engine: Engine;
   readonly stateFolder: string;
+  /** Undefined: none. */
+  readonly control: ControlSetting | undefined;
   readonly logLevel: Level;
 }
 
@@ -136,8 +145,9 @@ export function readSettings(
   const sockets = sources.all("socket", (_, text) => text);
   const named = sources.all("address", (what, text) => parseAddress(what, text, { anyPort: true }));
   const listenHere = named.length === 0 && sockets.length === 0;
+  const volume = path === undefined ? volumeName(backing, exportName) : basename(path, ".toml");
   return {
-    volume: path === undefined ? volumeName(backing, exportName) : basename(path, ".toml"),
+    volume,
     backing,
     addresses: listenHere ? [parseAddress("--address", LISTEN_DEFAULT)] : named,
     sockets,
@@ -150,6 +160,11 @@ export function readSettings(
     arenaBytes: readArena(sources, backing),
     engine: sources.get("engine", parseEngine) ?? "auto",
     stateFolder: sources.get("state-dir", (_, text) => text) ?? defaultStateFolder(env),
+    control: readControl(
+      sources.get("control", (_, text) => text),
+      env,
+      volume,
+    ),
     logLevel: sources.get("log-level", parseLevel) ?? "info",
   };
 }
@@ -159,8 +174,9 @@ export function defaultSettings(
   backing: Backing,
   env: Readonly<Record<string, string | undefined>>,
 ): ServeSettings {
+  const volume = volumeName(backing, undefined);
   return {
-    volume: volumeName(backing, undefined),
+    volume,
     backing,
     addresses: [parseAddress("--address", LISTEN_DEFAULT)],
     sockets: [],
@@ -173,6 +189,7 @@ export function defaultSettings(
     arenaBytes: parseSize("--arena", ARENA_DEFAULT),
     engine: "auto",
     stateFolder: defaultStateFolder(env),
+    control: readControl(undefined, env, volume),
     logLevel: "info",
   };
 }
@@ -223,6 +240,16 @@ function readArena(sources: Sources, backing: Backing): number {
   const own = backing.kind === "memory" ? backing.sizeBytes : 0;
   const page = 4096;
   return Math.ceil((asked + own) / page) * page;
+}
+
+export function readControl(
+  text: string | undefined,
+  env: Readonly<Record<string, string | undefined>>,
+  volume: string,
+): ControlSetting | undefined {
+  if (text === "none") return undefined;
+  if (text === undefined) return { path: controlPath(env, volume), isDefault: true };
+  return { path: text, isDefault: false };
 }
 
 export const parseEngine = (what: string, text: string): Engine =>

@@ -1,0 +1,30 @@
+import { Fault } from "../../base/fault.js";
+import type { StatusReport } from "../../control/report.js";
+import type { VolumeControl } from "../../control/volume-control.js";
+import type { Upstairs } from "../../upstairs/upstairs.js";
+import { type ServerFacts, upstairsReport } from "./volume-report.js";
+
+/** A volume on replicas, for its control socket. */
+export function upstairsControl(upstairs: Upstairs, facts: () => ServerFacts): VolumeControl {
+  return {
+    status: () => upstairsReport(upstairs.status(), facts()),
+    replace: () => notYet("replacing a replica"),
+    startScrub: () => notYet("scrub"),
+    stopScrub: () => notYet("scrub"),
+    setRepairRate: () => notYet("live repair"),
+  };
+}
+
+/** A volume without replicas: there is nothing to do but to ask. */
+export function memoryControl(status: () => StatusReport): VolumeControl {
+  const refuse = () => new Fault("TRIVET_E_REFUSED", "a volume in memory has no replicas");
+  return {
+    status,
+    replace: refuse,
+    startScrub: refuse,
+    stopScrub: refuse,
+    setRepairRate: refuse,
+  };
+}
+
+const notYet = (what: string): Fault => new Fault("TRIVET_E_NOT_YET", `${what} is not there yet`);
