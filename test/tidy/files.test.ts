@@ -85,7 +85,15 @@ t.test("test files assert something", async (t) => {
 });
 
 t.test("areas that a maintainer must learn about have a README", async (t) => {
-  const areas = ["src", "src/app", "src/host", "src/nbd", "src/crucible", "src/region"];
+  const areas = [
+    "src",
+    "src/app",
+    "src/control",
+    "src/host",
+    "src/nbd",
+    "src/crucible",
+    "src/region",
+  ];
   areas.push("src/upstairs", "src/downstairs", "src/volume", "native", "systemd", "test/golden");
   t.same(
     areas.filter((folder) => !existsSync(join(ROOT, folder, "README.md"))),

@@ -56,7 +56,11 @@ export const controlPath = (env: Env, volume: string): string =>
 export function findControlSockets(env: Env, volume?: string): readonly string[] {
   const wanted = volume === undefined ? undefined : controlFileName(volume);
   const found = new Set<string>();
-  for (const folder of new Set([runtimeFolder(env), userFolder(env), SYSTEM_FOLDER])) {
+  // Whoever names the folder means that one only.
+  const folders = env.RUNTIME_DIRECTORY
+    ? [runtimeFolder(env)]
+    : new Set([userFolder(env), SYSTEM_FOLDER]);
+  for (const folder of folders) {
     for (const entry of list(folder)) {
       if (entry.isDirectory()) {
         // A unit's own runtime folder lies one level deeper.
