@@ -38,3 +38,48 @@ export function firstBadBlock(
   }
   return -1;
 }
+
+/** What is wrong with a block of an answer that is not to be used. */
+export const Wrong = {
+  /** Data that its context does not agree with. */
+  hash: 1,
+  /** Data, though nothing was written. */
+  unwritten: 2,
+  /** A context of an encrypted region. */
+  encrypted: 3,
+} as const;
+
+/** Calls `found` for every block that is not good, by its index in the answer. For answers of which one is known to be bad. */
+export function eachBadBlock(
+  response: ReadResponseFrame,
+  arena: Arena,
+  hasher: Hasher,
+  blockBytes: number,
+  found: (index: number, wrong: number) => void,
+): void {
+  const { contextsAt, contextsCount, dataAt } = response;
+  for (let i = 0, at = contextsAt; i < contextsCount; i++) {
+    const kind = arena.view.getUint32(at, true);
+    const wrong = wrongAt(kind, at, dataAt + i * blockBytes, hasher, blockBytes);
+    if (wrong !== 0) found(i, wrong);
+    at += READ_CONTEXT_BYTES[kind]!;
+  }
+}
+
+/** What is wrong with the data at `block` under the context at `at`; 0: nothing. */
+export function wrongAt(
+  kind: number,
+  at: number,
+  block: number,
+  hasher: Hasher,
+  blockBytes: number,
+): number {
+  switch (kind) {
+    case READ_EMPTY:
+      return hasher.isZero(block, blockBytes) ? 0 : Wrong.unwritten;
+    case READ_UNENCRYPTED:
+      return hasher.verify(block, blockBytes, 1, at + 4, 12) < 0 ? 0 : Wrong.hash;
+    default:
+      return Wrong.encrypted;
+  }
+}

@@ -27,6 +27,12 @@ export interface CoreHooks {
   repairFailed(index: number, fault: Fault, pauseMs: number): void;
 }
 
+/** Somebody who decides about blocks, and wants to know when that is out of date. */
+export interface WriteWatcher {
+  /** A write to these blocks was submitted. */
+  overtaken(start: number, blocks: number): void;
+}
+
 /** What the parts of the job engine share: the table, the replicas' lanes, memory, and the rules about who counts. */
 export class Core {
   readonly ports: UpstairsPorts;
@@ -45,6 +51,8 @@ export class Core {
   nextFlushNumber = 0;
   /** The list of live jobs is being walked and cut: nobody may be told of room, as they would submit at once. */
   isRetiring = false;
+  /** A handful at most; none nearly always. */
+  readonly watchers: WriteWatcher[] = [];
   /** False from the moment a barrier retired jobs until a flush did (wire reference 6.9). */
   replayPossible = true;
   /** Row in the write log of the write submitted last: what the next flush covers. */
@@ -78,6 +86,13 @@ export class Core {
   /** The next job id, in order of submission. */
   admit(slot: number): void {
     this.table.admit(slot, this.#nextId++);
+  }
+
+  /** A write was submitted: what was known of its blocks is out of date. */
+  written(start: number, blocks: number): void {
+    const { lanes, watchers } = this;
+    for (let r = 0; r < lanes.length; r++) lanes[r]!.written(start, blocks);
+    for (let w = 0; w < watchers.length; w++) watchers[w]!.overtaken(start, blocks);
   }
 
   get activeCount(): number {

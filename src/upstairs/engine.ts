@@ -12,6 +12,7 @@ import type { Cancel, Stream } from "../ports/stream.js";
 import { Core, type CoreHooks } from "./core.js";
 import { ErrorReports } from "./error-reports.js";
 import { Flushes } from "./flushes.js";
+import { Heal } from "./heal.js";
 import { Kind, NONE, Part } from "./job-table.js";
 import type { Lane } from "./lane.js";
 import type { Tuning, UpstairsPorts } from "./options.js";
@@ -38,6 +39,7 @@ export class Engine {
   readonly #zeroes: Zeroes;
   readonly #reissue: Reissue;
   readonly #reports: ErrorReports;
+  readonly heal: Heal;
   #state: EngineState = "closed";
   #readOnly = false;
   #nextTicket = 0;
@@ -55,7 +57,9 @@ export class Engine {
     this.core = new Core(ports, tuning, ids, hooks);
     this.#flushes = new Flushes(this.core, () => this.#writes.freed());
     this.#writes = new Writes(this.core, this.#flushes, isBuffered);
-    this.#reads = new Reads(this.core, this.#writes);
+    this.heal = new Heal(this.core, () => this.#state === "running" && !this.#readOnly);
+    this.#reads = new Reads(this.core, this.#writes, this.heal);
+    this.heal.connect(this.#reads, this.#writes);
     this.#zeroes = new Zeroes(this.core, this.#writes, this.#flushes, () => this.#nextTicket++);
     this.#reports = new ErrorReports(this.core);
     this.#reissue = new Reissue(this.core, this.#writes, this.#flushes, this.#zeroes);
@@ -67,8 +71,9 @@ export class Engine {
   get isReadOnly(): boolean {
     return this.#readOnly;
   }
-  get readRetries(): number {
-    return this.#reads.retries;
+  get readCounts() {
+    const { retries, hedged, hedgesWon } = this.#reads;
+    return { readRetries: retries, readsHedged: hedged, hedgesWon };
   }
   get flushesSubmitted(): number {
     return this.#flushes.submitted;
@@ -317,7 +322,7 @@ export class Engine {
       this.#reports.failed(lane, `job ${frame.jobId} arrived with a wrong hash`);
       return;
     }
-    if (kind === Kind.read) this.#reads.reported(slot, lane);
+    if (kind === Kind.read) this.#reads.reported(slot, lane, errorText(error));
     this.#reports.report(lane, frame.jobId, kind === Kind.read, errorText(error));
     this.#reads.askElsewhere(lane);
   }
@@ -349,6 +354,7 @@ export class Engine {
   /** No new requests; what is asked for is finished, flushed to everybody who is there, and then `then` is called. */
   drain(then: () => void): void {
     this.#state = "draining";
+    this.heal.drain();
     this.#drained = then;
     this.#checkDrained();
   }
@@ -383,12 +389,15 @@ export class Engine {
     this.#zeroes.failAll(DeviceStatus.shutdown);
     this.#writes.failAll(DeviceStatus.shutdown);
     this.#reads.failAll(DeviceStatus.shutdown);
+    this.heal.failAll(DeviceStatus.shutdown);
   }
 
   /** Gives back what the engine itself holds; all streams are closed. */
   dispose(): void {
     // A timer left behind would keep a process that has nothing else to do.
     for (const timer of this.#graceTimers) timer?.cancel();
+    this.heal.dispose();
+    this.#reads.dispose();
     this.#flushes.dispose();
     this.#writes.dispose();
     this.#zeroes.dispose();

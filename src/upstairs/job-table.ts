@@ -29,6 +29,8 @@ export const Flag = {
   zeroes: 32,
   /** It has a row in the write log. */
   logged: 64,
+  /** A read of what one given replica has: asked there and nowhere else, and handed over unchecked. */
+  given: 128,
 } as const;
 
 export const NONE = -1;
@@ -74,7 +76,7 @@ export class JobTable {
   ticket = new Float64Array(0);
   tag = new Float64Array(0);
   client: (DeviceClient | null)[] = [];
-  /** Next in a queue of requests; next waiter of a flush. Of a flush itself: its first waiter. */
+  /** Next in a queue of requests; next waiter of a flush. Of a flush itself: its first waiter. Of a live read: the same one asked elsewhere. */
   chain = new Int32Array(0);
 
   /** Live jobs, by ascending id. */

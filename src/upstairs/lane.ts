@@ -17,8 +17,20 @@ export type Standing = "out" | "active" | "offline" | "repairing";
 const READ_BASE_BYTES = 64 * 1024;
 /** Weight of a new sample of the service time. */
 const SMOOTHING = 1 / 8;
+/** A sample counts for no more than so many times what was usual, and one that much better for half. */
+const SURPRISE = 16;
 /** More than this and a replica's disk is beyond being read around. */
 const BAD_BLOCKS_MAX = 65_536;
+
+/** Why a block of a replica is not read there. */
+export const Bad = {
+  /** It has a context, which its data does not agree with. */
+  damaged: 1,
+  /** It was not to be had, alone or with its neighbours; or there was data where nothing was written. */
+  unreadable: 2,
+  /** Never written here, while another replica has it damaged: this one may have lost it. */
+  doubtful: 3,
+} as const;
 
 /** One replica's side of the jobs: what is before it, what it reads, how fast it lately was. Numbers only; rules are the engine's. */
 export class Lane {
@@ -48,8 +60,14 @@ export class Lane {
 
   /** It reports errors for something now: whatever is asked there may hang behind that. */
   isTroubled = false;
-  /** Blocks that it could not give, until they are written again. */
-  readonly bad = new Set<number>();
+  /** Blocks that it could not give, until they are written again; one of Bad each. */
+  readonly bad = new Map<number, number>();
+  /** It answers no reads at all, though it has some (see hedge). */
+  isStalled = false;
+  /** When a read was last answered, in milliseconds. */
+  lastReadMs = 0;
+  /** After a repair for the sake of bad blocks that did not help: no other before this time, in milliseconds. */
+  restUntilMs = 0;
 
   // Counters for the status.
   errorReports = 0;
@@ -58,6 +76,7 @@ export class Lane {
   replays = 0;
   readsAnswered = 0;
   readBytesAnswered = 0;
+  stalls = 0;
 
   constructor(index: number) {
     this.index = index;
@@ -91,19 +110,26 @@ export class Lane {
   /** A read that was sent when `loadBytes` were outstanding, itself included, took so long. */
   learn(tookMs: number, loadBytes: number): void {
     const sample = tookMs / (loadBytes + READ_BASE_BYTES);
-    this.#service += this.#service === 0 ? sample : (sample - this.#service) * SMOOTHING;
+    const before = this.#service;
+    if (before === 0) this.#service = sample;
+    // Recovered from being stuck: one read in many is sent there to notice, so it must not take many.
+    else if (sample * SURPRISE < before) this.#service = (before + sample) / 2;
+    else this.#service += (Math.min(sample, before * SURPRISE) - before) * SMOOTHING;
   }
 
-  /** `count` blocks from `start` were not to be had here. */
-  markBad(start: number, count: number): void {
+  /** `count` blocks from `start` are not to be had here; how many of them that is news of. */
+  markBad(start: number, count: number, why: number): number {
+    const before = this.bad.size;
     for (let block = start; block < start + count && this.bad.size < BAD_BLOCKS_MAX; block++)
-      this.bad.add(block);
+      if (this.bad.get(block) !== Bad.damaged) this.bad.set(block, why);
+    return this.bad.size - before;
   }
   hasBad(start: number, count: number): boolean {
     if (this.bad.size === 0) return false;
     for (let block = start; block < start + count; block++) if (this.bad.has(block)) return true;
     return false;
   }
+  /** They are good, or will be by the time that anybody reads them. */
   written(start: number, count: number): void {
     if (this.bad.size > 0)
       for (let block = start; block < start + count; block++) this.bad.delete(block);
@@ -112,5 +138,6 @@ export class Lane {
   /** A new connection says nothing about the old one's speed. */
   forgetSpeed(): void {
     this.#service = 0;
+    this.isStalled = false;
   }
 }

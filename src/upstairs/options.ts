@@ -92,6 +92,13 @@ export interface Tuning {
   readonly refusalsMs: number;
   /** What is submitted when half of the write share holds payload that no flush covers. `barrier` frees memory without syncing disks, and gives up replay. */
   readonly relief: "flush" | "barrier";
+  /** A read that its replica has not answered after this long, and much later than was to be expected, is asked at another one, too. */
+  readonly hedgeMs: number;
+  /** A replica that has answered no read for this long, though it has some, is read around. */
+  readonly stallMs: number;
+  /** More bad blocks than this within `badBlocksMs`, and a replica's part in the volume is over. */
+  readonly badBlocksMax: number;
+  readonly badBlocksMs: number;
   /** How long an orderly stop waits for the final flush. */
   readonly stopMs: number;
 }
@@ -119,5 +126,9 @@ export const TUNING: Tuning = {
   refusalsAtStart: 3,
   refusalsMs: 60_000,
   relief: "flush",
+  hedgeMs: 30,
+  stallMs: 500,
+  badBlocksMax: 1000,
+  badBlocksMs: 3_600_000,
   stopMs: 60_000,
 };

@@ -1,22 +1,26 @@
 import { invariant } from "../base/invariant.js";
 import { errorText } from "../crucible/error.js";
 import { REFUSE } from "../crucible/frame-receiver.js";
-import { READ_CONTEXT_BYTES, READ_UNENCRYPTED } from "../crucible/layout.js";
+import { READ_CONTEXT_BYTES, READ_EMPTY, READ_UNENCRYPTED } from "../crucible/layout.js";
 import { READ_RESPONSE_HEAD_BYTES } from "../crucible/put.js";
 import { ReadResponseFrame } from "../crucible/replies.js";
 import { type DeviceClient, DeviceStatus } from "../ports/device.js";
-import { firstBadBlock } from "./check-blocks.js";
+import { eachBadBlock, firstBadBlock, Wrong } from "./check-blocks.js";
 import type { Core } from "./core.js";
+import { type Asker, Hedges } from "./hedge.js";
 import { Flag, Kind, NONE, Part } from "./job-table.js";
-import type { Lane } from "./lane.js";
+import { Bad, type Lane } from "./lane.js";
 
 // Reads go to one replica each. Owns the queue of reads that wait, the choice of a replica, the buffers, and what is done when an
 // answer does not come or is not good.
 //
 //   asked ──► queue ──► sent to one replica ──► answered, checked ──► with the requester ──► released
 //               ▲              │     │               │
-//               └──────────────┴─────┴───────────────┘
+//               └──────────────┴─────┴───────────────┘ nobody has good blocks: BadBlocks puts it together, or it fails
 //             connection lost, error reported, bad block: again, elsewhere, as a new job
+//
+// One that is late is asked at a second replica while the first still has it (see hedge): two slots, linked by `chain`. The first good
+// answer wins; the other slot becomes an orphan, which keeps its buffer until its answer came or its connection is gone.
 //
 // A read asked again gets a new job id, above all others, and depends on what was written by then. So it sees all writes submitted
 // before it was first asked; that it may see later ones too is allowed to requests in flight. The old id is not named to anybody
@@ -33,6 +37,8 @@ const WAITS = 0;
 const SENT = 1;
 const NO_ROOM = 2;
 const HOPELESS = 3;
+/** An answer that is not as long as was asked for. */
+const SHORT = { kind: "GenericError", text: "an answer of another length" } as const;
 /** In `chain`: the buffer is with the requester. */
 const HELD_OUT = -2;
 
@@ -45,9 +51,19 @@ export interface WaitingWrites {
   delays(read: number): boolean;
 }
 
-export class Reads {
+/** Who is told of bad blocks. Nobody asks or writes anything in these calls. */
+export interface BadBlocks {
+  /** `lane` could not give good data for `blocks` blocks from `start`, of which `news` were not known; they are marked already. */
+  found(lane: Lane, start: number, blocks: number, news: number, problem: string): void;
+  /** No replica has the blocks of this read all good. True: it is answered by `finish` or `fail` later. */
+  takeOver(slot: number): boolean;
+}
+
+export class Reads implements Asker {
   readonly #core: Core;
   readonly #writes: WaitingWrites;
+  readonly #badBlocks: BadBlocks;
+  readonly #hedges: Hedges;
   readonly #response = new ReadResponseFrame();
   #head = NONE;
   #last = NONE;
@@ -57,9 +73,20 @@ export class Reads {
   openCount = 0;
   retries = 0;
 
-  constructor(core: Core, writes: WaitingWrites) {
+  constructor(core: Core, writes: WaitingWrites, badBlocks: BadBlocks) {
     this.#core = core;
     this.#writes = writes;
+    this.#badBlocks = badBlocks;
+    this.#hedges = new Hedges(core, this);
+  }
+  get hedged(): number {
+    return this.#hedges.asked;
+  }
+  get hedgesWon(): number {
+    return this.#hedges.won;
+  }
+  dispose(): void {
+    this.#hedges.dispose();
   }
 
   /** Blocks and order of arrival are checked and given by the caller. */
@@ -100,7 +127,7 @@ export class Reads {
         if (next === NONE) this.#last = before;
       }
       if (outcome === HOPELESS) {
-        this.#answer(slot, DeviceStatus.io, NONE);
+        if (!this.#badBlocks.takeOver(slot)) this.#answer(slot, DeviceStatus.io, NONE);
         // Whoever was told may have asked for more: the queue is another one now.
         before = NONE;
         slot = this.#head;
@@ -114,7 +141,21 @@ export class Reads {
     if (this.#writes.delays(slot)) return WAITS;
     const lane = this.#choose(slot);
     if (lane === null) return this.#isHopeless(slot) ? HOPELESS : WAITS;
-    if (table.own[slot] === NONE && !this.#provide(slot)) return NO_ROOM;
+    if (table.own[slot] === NONE && !this.#provide(slot)) {
+      // A full share has room again when an answer is released; an arena without such a run, when anybody frees anything.
+      const bytes = answerBytes(table.blocks[slot]!, core.blockBytes);
+      if (core.readShare.allows(bytes) && !this.#roomAsked) {
+        this.#roomAsked = true;
+        core.ports.arena.whenFreed(this.#onFreed);
+      }
+      return NO_ROOM;
+    }
+    this.#sendTo(slot, lane);
+    return SENT;
+  }
+  #sendTo(slot: number, lane: Lane): void {
+    const core = this.#core;
+    const { table } = core;
     core.admit(slot);
     core.sender.depend(slot, core.writers);
     table.replica[slot] = lane.index;
@@ -122,21 +163,13 @@ export class Reads {
     lane.addRead(table, slot);
     table.since[slot] = core.ports.clock.nowMs();
     core.sender.send(slot, lane, core.writers.floor, core.generation);
-    return SENT;
+    this.#hedges.watch();
   }
 
   #provide(slot: number): boolean {
-    const { table, readShare, blockBytes, ports } = this.#core;
-    const bytes = answerBytes(table.blocks[slot]!, blockBytes);
-    const at = readShare.alloc(bytes);
-    if (at < 0) {
-      // A full share has room again when an answer is released; an arena without such a run, when anybody frees anything.
-      if (readShare.allows(bytes) && !this.#roomAsked) {
-        this.#roomAsked = true;
-        ports.arena.whenFreed(this.#onFreed);
-      }
-      return false;
-    }
+    const { table, readShare, blockBytes } = this.#core;
+    const at = readShare.alloc(answerBytes(table.blocks[slot]!, blockBytes));
+    if (at < 0) return false;
     table.own[slot] = at;
     table.at[slot] = at;
     return true;
@@ -173,7 +206,7 @@ export class Reads {
       const lane = lanes[r]!;
       if (!this.#mayHave(lane, slot)) continue;
       // One that is in trouble is better than nobody, and than waiting.
-      const ms = this.#shouldHave(lane, slot) ? lane.expectedMs(bytes) : TROUBLED_MS;
+      const ms = lane.expectedMs(bytes) + (this.#shouldHave(lane, slot) ? 0 : TROUBLED_MS);
       if (best === null || ms < bestMs) {
         best = lane;
         bestMs = ms;
@@ -189,15 +222,76 @@ export class Reads {
   }
   #shouldHave(lane: Lane, slot: number): boolean {
     const { table } = this.#core;
-    return !lane.isTroubled && !lane.hasBad(table.start[slot]!, table.blocks[slot]!);
+    if (lane.isTroubled || lane.isStalled) return false;
+    return !lane.hasBad(table.start[slot]!, table.blocks[slot]!);
   }
-  /** Everybody who is there or will be back gave a bad answer. */
+
+  // What compares replicas asks here: one block range, one given replica, the answer unchecked.
+
+  /** A slot and memory for such a read; −1: not now. Then `sendGiven` or `release`. */
+  reserveGiven(start: number, blocks: number, client: DeviceClient, tag: number): number {
+    const { table, blockBytes } = this.#core;
+    const slot = table.take(Kind.read);
+    table.flags[slot] = Flag.given;
+    table.start[slot] = start;
+    table.blocks[slot] = blocks;
+    table.bytes[slot] = blocks * blockBytes;
+    table.client[slot] = client;
+    table.tag[slot] = tag;
+    if (!this.#provide(slot)) {
+      table.drop(slot);
+      return NONE;
+    }
+    table.chain[slot] = HELD_OUT;
+    return slot;
+  }
+  /**
+   * Its client is told once: `ok`, and the whole frame lies at the address given, until it is released; `io`: the replica cannot read
+   * that; `shutdown`: the connection is gone, or the volume is.
+   */
+  sendGiven(slot: number, lane: Lane): void {
+    this.#core.table.chain[slot] = NONE;
+    this.#sendTo(slot, lane);
+  }
+  #answerGiven(slot: number, status: DeviceStatus): void {
+    const { table } = this.#core;
+    const client = table.client[slot]!;
+    const tag = table.tag[slot]!;
+    table.client[slot] = null;
+    const isHeld = status === DeviceStatus.ok;
+    const at = table.at[slot]!;
+    if (isHeld) table.chain[slot] = HELD_OUT;
+    else if (table.id[slot] === NONE) this.#core.recycle(slot);
+    else table.flags[slot] = table.flags[slot]! | Flag.orphan;
+    client.deviceDone(tag, status, isHeld ? at : NONE, isHeld ? slot : NONE);
+  }
+
+  /** A read that was taken over may never have been sent. False: there is no memory for it now. */
+  provide(slot: number): boolean {
+    return this.#core.table.own[slot] !== NONE || this.#provide(slot);
+  }
+  /** The read that was taken over has its data at `at`, inside its own buffer. */
+  finish(slot: number, at: number): void {
+    this.#answer(slot, DeviceStatus.ok, at);
+  }
+  fail(slot: number, status: DeviceStatus): void {
+    this.#answer(slot, status, NONE);
+  }
+  /** Asked again, as if nobody had been asked. */
+  restart(slot: number): void {
+    this.#core.table.tried[slot] = 0;
+    this.#again(slot);
+  }
+  /** Everybody who is there, or will be back with all that was written, gave a bad answer. */
   #isHopeless(slot: number): boolean {
     const tried = this.#core.table.tried[slot]!;
-    return (
-      tried !== 0 &&
-      this.#core.lanes.every((lane) => lane.standing === "out" || (tried & (1 << lane.index)) !== 0)
-    );
+    const { lanes } = this.#core;
+    if (tried === 0) return false;
+    for (let r = 0; r < lanes.length; r++) {
+      const { standing } = lanes[r]!;
+      if ((standing === "active" || standing === "offline") && (tried & (1 << r)) === 0) return false;
+    }
+    return true;
   }
 
   /** For FrameOwner.place: where the answer that begins at `headAt` goes. */
@@ -223,50 +317,112 @@ export class Reads {
     lane.removeRead(table, slot);
     core.finish(slot, lane, Part.none);
     table.retire(slot);
-    if ((table.flags[slot]! & Flag.orphan) !== 0) {
+    const nowMs = ports.clock.nowMs();
+    lane.lastReadMs = nowMs;
+    lane.isStalled = false;
+    this.#hedges.earn();
+    // Also when nobody waits for it any more: that it came late is what has to be learnt.
+    if (response.error === null) lane.learn(nowMs - table.since[slot]!, load);
+    const flags = table.flags[slot]!;
+    if ((flags & Flag.orphan) !== 0) {
       core.recycle(slot);
       return;
     }
-    const problem = this.#problem(response, slot, lane);
-    if (problem !== "") {
-      this.#bad(slot, lane, problem);
+    if ((flags & Flag.given) !== 0) {
+      const isAnswer = response.error === null && this.#isComplete(response, slot);
+      if (!isAnswer) this.#unreadable(slot, lane, errorText(response.error ?? SHORT));
+      this.#answerGiven(slot, isAnswer ? DeviceStatus.ok : DeviceStatus.io);
       return;
     }
-    lane.learn(ports.clock.nowMs() - table.since[slot]!, load);
+    if (!this.#isGood(response, slot, lane)) {
+      this.#bad(slot, lane);
+      return;
+    }
+    const twin = this.#unlink(slot);
+    if (twin !== NONE) {
+      this.#orphan(twin);
+      if (table.since[twin]! < table.since[slot]!) this.#hedges.won += 1;
+    }
     lane.readsAnswered += 1;
     lane.readBytesAnswered += response.dataLength;
     this.#answer(slot, DeviceStatus.ok, response.dataAt);
   }
 
-  #problem(response: ReadResponseFrame, slot: number, lane: Lane): string {
-    const { table, ports, blockBytes } = this.#core;
-    if (response.error !== null) return errorText(response.error);
+  #isComplete(response: ReadResponseFrame, slot: number): boolean {
+    const { table, blockBytes } = this.#core;
     const blocks = table.blocks[slot]!;
-    if (response.contextsCount !== blocks || response.dataLength !== blocks * blockBytes)
-      return `${response.contextsCount} contexts and ${response.dataLength} bytes for ${blocks} blocks`;
-    const bad = firstBadBlock(response, ports.arena, ports.hasher, blockBytes);
-    if (bad < 0) return "";
-    lane.markBad(table.start[slot]! + bad, 1);
-    return `block ${table.start[slot]! + bad} does not agree with its hash`;
+    return response.contextsCount === blocks && response.dataLength === blocks * blockBytes;
+  }
+  #unreadable(slot: number, lane: Lane, problem: string): void {
+    const { table } = this.#core;
+    const start = table.start[slot]!;
+    const blocks = table.blocks[slot]!;
+    const news = lane.markBad(start, blocks, Bad.unreadable);
+    this.#badBlocks.found(lane, start, blocks, news, problem);
   }
 
-  #bad(slot: number, lane: Lane, problem: string): void {
-    lane.badBlocks += 1;
-    this.#core.ports.notes(
-      "error",
-      "replica.badBlock",
-      `replica ${lane.index} gave a bad answer: ${problem}. It is read from another replica`,
-      { replica: lane.index, start: this.#core.table.start[slot]! },
-    );
-    this.#again(slot);
+  /** Whether the answer may be given to a guest; if not, what is wrong is marked and told. */
+  #isGood(response: ReadResponseFrame, slot: number, lane: Lane): boolean {
+    const { table, ports, blockBytes, lanes } = this.#core;
+    if (response.error !== null || !this.#isComplete(response, slot)) {
+      this.#unreadable(slot, lane, errorText(response.error ?? SHORT));
+      return false;
+    }
+    const start = table.start[slot]!;
+    const first = firstBadBlock(response, ports.arena, ports.hasher, blockBytes);
+    const isClean = first < 0;
+    if (!isClean)
+      eachBadBlock(response, ports.arena, ports.hasher, blockBytes, (index, wrong) => {
+        const isHash = wrong === Wrong.hash;
+        const news = lane.markBad(start + index, 1, isHash ? Bad.damaged : Bad.unreadable);
+        const problem = isHash ? "its data does not agree with its hash" : "it should be empty";
+        this.#badBlocks.found(lane, start + index, 1, news, problem);
+      });
+    if (response.emptyCount > 0 && lanes.some((l) => l !== lane && l.bad.size > 0))
+      return this.#isTrulyEmpty(response, start, lane) && isClean;
+    if (isClean && lane.bad.size > 0) lane.written(start, response.contextsCount);
+    return isClean;
+  }
+  /**
+   * "Never written" is no answer for a block that another replica has, damaged: this one may have lost it. When two
+   * say so it is believed.
+   */
+  #isTrulyEmpty(response: ReadResponseFrame, start: number, lane: Lane): boolean {
+    const { lanes, ports } = this.#core;
+    const { view } = ports.arena;
+    let isTrue = true;
+    for (let i = 0, at = response.contextsAt; i < response.contextsCount; i++) {
+      const kind = view.getUint32(at, true);
+      at += READ_CONTEXT_BYTES[kind]!;
+      const block = start + i;
+      const others = (why: number): boolean =>
+        lanes.some((other) => other !== lane && other.bad.get(block) === why);
+      if (kind !== READ_EMPTY || !others(Bad.damaged) || others(Bad.doubtful)) continue;
+      isTrue = false;
+      const news = lane.markBad(block, 1, Bad.doubtful);
+      this.#badBlocks.found(lane, block, 1, news, "it is empty, and not on another replica");
+    }
+    return isTrue;
+  }
+
+  /** The answer for `slot` is of no use. */
+  #bad(slot: number, lane: Lane): void {
+    const { table } = this.#core;
+    const twin = this.#unlink(slot);
+    if (twin === NONE) this.#again(slot);
+    else {
+      table.tried[twin] = table.tried[twin]! | (1 << lane.index);
+      this.#core.recycle(slot);
+    }
   }
 
   /** The replica reports an error for `slot`, a read, and goes on trying. */
-  reported(slot: number, lane: Lane): void {
+  reported(slot: number, lane: Lane, problem: string): void {
     const { table } = this.#core;
-    if ((table.flags[slot]! & Flag.orphan) !== 0) return;
-    lane.badBlocks += 1;
-    lane.markBad(table.start[slot]!, table.blocks[slot]!);
+    const flags = table.flags[slot]!;
+    if ((flags & Flag.orphan) !== 0) return;
+    this.#unreadable(slot, lane, problem);
+    if ((flags & Flag.given) !== 0) this.#answerGiven(slot, DeviceStatus.io);
   }
   /** The replica is in trouble, and other jobs may be stuck behind the one: all that was asked there is asked elsewhere. */
   askElsewhere(lane: Lane): void {
@@ -276,10 +432,26 @@ export class Reads {
   #abandon(slot: number, lane: Lane): void {
     const core = this.#core;
     const { table } = core;
-    if ((table.flags[slot]! & Flag.orphan) !== 0) return;
+    if ((table.flags[slot]! & (Flag.orphan | Flag.given)) !== 0) return;
+    // Only stuck behind something else there: it may come back to that replica.
+    const isBad = lane.hasBad(table.start[slot]!, table.blocks[slot]!);
+    const bit = 1 << lane.index;
+    const twin = this.#unlink(slot);
+    if (twin !== NONE) {
+      table.tried[twin] = isBad ? table.tried[twin]! | bit : table.tried[twin]! & ~bit;
+      this.#orphan(slot);
+      return;
+    }
     const tried = table.tried[slot]!;
-    if (!core.lanes.some((l) => l.standing === "active" && (tried & (1 << l.index)) === 0)) return;
-    table.flags[slot] = table.flags[slot]! | Flag.orphan;
+    const hasOther = core.lanes.some((l) => l.standing === "active" && (tried & (1 << l.index)) === 0);
+    if (!hasOther && !(isBad && this.#isHopeless(slot))) return;
+    const copy = this.#copy(slot);
+    table.tried[copy] = isBad ? tried : tried & ~bit;
+    this.#orphan(slot);
+    this.#again(copy);
+  }
+  #copy(slot: number): number {
+    const { table } = this.#core;
     const copy = table.take(Kind.read);
     table.start[copy] = table.start[slot]!;
     table.blocks[copy] = table.blocks[slot]!;
@@ -287,28 +459,66 @@ export class Reads {
     table.ticket[copy] = table.ticket[slot]!;
     table.client[copy] = table.client[slot]!;
     table.tag[copy] = table.tag[slot]!;
-    // Only stuck behind something else there: it may come back to that replica.
-    const isBad = lane.hasBad(table.start[slot]!, table.blocks[slot]!);
-    table.tried[copy] = isBad ? tried : tried & ~(1 << lane.index);
+    table.tried[copy] = table.tried[slot]!;
+    return copy;
+  }
+  /** Nobody waits for its answer any more. It stays live, with its buffer, until the answer came or the connection is gone. */
+  #orphan(slot: number): void {
+    const { table } = this.#core;
+    table.flags[slot] = table.flags[slot]! | Flag.orphan;
     table.client[slot] = null;
-    this.#again(copy);
+  }
+  /** The same read at another replica, which is on its own from now on; −1: it was asked once. */
+  #unlink(slot: number): number {
+    const { table } = this.#core;
+    const twin = table.chain[slot]!;
+    if (twin === NONE) return NONE;
+    table.chain[slot] = NONE;
+    table.chain[twin] = NONE;
+    return twin;
+  }
+
+  askTwice(slot: number, lane: Lane): boolean {
+    const { table, lanes, readShare } = this.#core;
+    let other: Lane | null = null;
+    for (let r = 0; r < lanes.length; r++) {
+      const one = lanes[r]!;
+      if (one === lane || !this.#mayHave(one, slot) || !this.#shouldHave(one, slot)) continue;
+      if (other === null || one.expectedMs(0) < other.expectedMs(0)) other = one;
+    }
+    // Half of the memory is for reads that nobody has yet.
+    if (other === null || readShare.usedBytes * 2 > readShare.sizeBytes) return false;
+    const copy = this.#copy(slot);
+    if (!this.#provide(copy)) {
+      table.drop(copy);
+      return false;
+    }
+    table.chain[slot] = copy;
+    table.chain[copy] = slot;
+    this.#sendTo(copy, other);
+    return true;
   }
 
   /** The replica's connection is gone, and no stream writes to its buffers any more. */
   laneLost(lane: Lane): void {
     const core = this.#core;
     const { table } = core;
+    lane.isStalled = false;
+    const bit = 1 << lane.index;
     while (lane.readCount > 0) {
       const slot = lane.reads[lane.readCount - 1]!;
       lane.removeRead(table, slot);
       core.finish(slot, lane, Part.none);
       table.retire(slot);
-      if ((table.flags[slot]! & Flag.orphan) !== 0) core.recycle(slot);
-      else {
-        // A lost connection is not a bad answer: it may be asked again when it is back.
-        table.tried[slot] = table.tried[slot]! & ~(1 << lane.index);
-        this.#again(slot);
-      }
+      const flags = table.flags[slot]!;
+      const twin = this.#unlink(slot);
+      // A lost connection is not a bad answer: it may be asked again when it is back.
+      const isBad = lane.hasBad(table.start[slot]!, table.blocks[slot]!);
+      const still = twin === NONE ? slot : twin;
+      table.tried[still] = isBad ? table.tried[still]! | bit : table.tried[still]! & ~bit;
+      if ((flags & Flag.orphan) !== 0 || twin !== NONE) core.recycle(slot);
+      else if ((flags & Flag.given) !== 0) this.#answerGiven(slot, DeviceStatus.shutdown);
+      else this.#again(slot);
     }
   }
 
@@ -337,9 +547,16 @@ export class Reads {
       for (let i = 0; i < lane.readCount; i++) {
         const slot = lane.reads[i]!;
         if ((table.flags[slot]! & Flag.orphan) !== 0) continue;
-        table.flags[slot] = table.flags[slot]! | Flag.orphan;
+        if ((table.flags[slot]! & Flag.given) !== 0) {
+          this.#answerGiven(slot, DeviceStatus.shutdown);
+          continue;
+        }
+        const twin = this.#unlink(slot);
+        if (twin !== NONE) this.#orphan(twin);
+        const client = table.client[slot]!;
+        this.#orphan(slot);
         this.openCount -= 1;
-        table.client[slot]?.deviceDone(table.tag[slot]!, status, NONE, NONE);
+        client.deviceDone(table.tag[slot]!, status, NONE, NONE);
       }
   }
 

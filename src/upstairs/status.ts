@@ -1,5 +1,6 @@
 import type { Uuid } from "../base/ids.js";
 import type { VolumeState } from "./members.js";
+import type { HealStatus } from "./heal.js";
 import type { Membership } from "./membership.js";
 import type { Mode, Phase } from "./negotiation.js";
 
@@ -47,6 +48,7 @@ export interface UpstairsStatus {
   readonly nextJobId: number;
   readonly writeMemory: { readonly usedBytes: number; readonly sizeBytes: number };
   readonly readMemory: { readonly usedBytes: number; readonly sizeBytes: number };
+  readonly heal: HealStatus;
   readonly counts: Readonly<Record<string, number>>;
 }
 
@@ -96,9 +98,10 @@ export function upstairsStatus(membership: Membership, nowMs: number): UpstairsS
     nextJobId: core.nextJobId,
     writeMemory: { usedBytes: core.writeShare.usedBytes, sizeBytes: core.writeShare.sizeBytes },
     readMemory: { usedBytes: core.readShare.usedBytes, sizeBytes: core.readShare.sizeBytes },
+    heal: engine.heal.status,
     counts: {
       ...engine.counts,
-      readRetries: engine.readRetries,
+      ...engine.readCounts,
       flushesSubmitted: engine.flushesSubmitted,
       barriersSubmitted: engine.barriersSubmitted,
       reconciliations: activation.reconciliations,

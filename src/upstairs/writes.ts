@@ -80,6 +80,37 @@ export class Writes implements WaitingWrites {
     this.freed();
   }
 
+  /** Like `place`, for one who can do without: −1, and nobody waits. */
+  placeNow(length: number): number {
+    const { room, writeShare } = this.#core;
+    return room.isBusy ? NONE : writeShare.alloc(this.#placeBytes(length));
+  }
+
+  /**
+   * Writes at once, before anything that waits, or not at all: between what the caller has just looked at and this write there is
+   * no other. False: not now; the payload stays the caller's. `force` leaves the limits of what may be before a replica out of account.
+   */
+  writeNow(
+    start: number,
+    blocks: number,
+    at: number,
+    force: boolean,
+    client: DeviceClient,
+    tag: number,
+  ): boolean {
+    const core = this.#core;
+    if (this.#isSubmitting || core.isRetiring || core.acceptingCount < QUORUM) return false;
+    const slot = this.#take(start, blocks, at, client, tag);
+    this.#isSubmitting = true;
+    const may = force || (this.#head === NONE && this.#maySubmit(slot));
+    if (may) {
+      this.openCount += 1;
+      this.#submit(slot);
+    } else core.table.drop(slot);
+    this.#submitted();
+    return may;
+  }
+
   /** Room was asked for and there is none: whatever may bring some is set going. */
   #lackRoom(bytes: number): void {
     const core = this.#core;
@@ -132,6 +163,13 @@ export class Writes implements WaitingWrites {
     client: DeviceClient,
     tag: number,
   ): void {
+    const { table } = this.#core;
+    const slot = this.#take(start, blocks, at, client, tag);
+    table.ticket[slot] = ticket;
+    if ((flags & FUA) !== 0) table.flags[slot] = Flag.fua;
+    this.enqueue(slot);
+  }
+  #take(start: number, blocks: number, at: number, client: DeviceClient, tag: number): number {
     const { table, blockBytes } = this.#core;
     const slot = table.take(Kind.write);
     table.start[slot] = start;
@@ -141,11 +179,9 @@ export class Writes implements WaitingWrites {
     table.own[slot] = at;
     if (writeTailBytes(blocks, false) > SHORT_TAIL_BYTES)
       table.tailAt[slot] = at + blocks * blockBytes;
-    table.ticket[slot] = ticket;
     table.client[slot] = client;
     table.tag[slot] = tag;
-    if ((flags & FUA) !== 0) table.flags[slot] = Flag.fua;
-    this.enqueue(slot);
+    return slot;
   }
 
   /** For pieces of zeros, which bring payload and contexts of their own: submits `slot`, or lets it wait its turn. */
@@ -245,8 +281,7 @@ export class Writes implements WaitingWrites {
     table.since[slot] = core.ports.clock.nowMs();
     core.sender.depend(slot, core.writers);
     core.spread(slot);
-    for (let r = 0; r < core.lanes.length; r++)
-      core.lanes[r]!.written(table.start[slot]!, table.blocks[slot]!);
+    core.written(table.start[slot]!, table.blocks[slot]!);
     const heldPages = table.own[slot]! >= 0 ? Math.ceil(table.bytes[slot]! / PAGE_BYTES) : 0;
     this.#flushes.wrote(slot, heldPages * PAGE_BYTES);
     if ((table.flags[slot]! & Flag.fua) !== 0) {
