@@ -129,7 +129,10 @@ export class Copies {
         if (hold === NONE) return [];
         const at = this.#contexts[r]![i]!;
         if (view.getUint32(at, true) === READ_EMPTY) return [`never written on replica ${r}`];
-        const hash = view.getBigUint64(at + 4, true).toString(16).padStart(16, "0");
+        const hash = view
+          .getBigUint64(at + 4, true)
+          .toString(16)
+          .padStart(16, "0");
         return [`hash ${hash} on replica ${r}`];
       })
       .join(", ");

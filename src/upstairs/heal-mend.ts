@@ -224,7 +224,11 @@ export class Mend implements DeviceClient, WriteWatcher {
       verdict = POSTPONED;
       this.#outcome = "again";
       this.differing -= 1;
-    } else if (verdict === LOST && this.blocks > 1 && this.#copies.asked.includes(Asked.unreadable)) {
+    } else if (
+      verdict === LOST &&
+      this.blocks > 1 &&
+      this.#copies.asked.includes(Asked.unreadable)
+    ) {
       verdict = NARROW;
       this.narrow.push(block);
     } else if (verdict === LOST) {

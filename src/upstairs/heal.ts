@@ -3,10 +3,11 @@ import { PIECE_BYTES_MAX } from "../base/limits.js";
 import { DeviceStatus } from "../ports/device.js";
 import type { Cancel } from "../ports/stream.js";
 import type { Core, WriteWatcher } from "./core.js";
+import type { BadBlocks } from "./heal-inspect.js";
 import { Mend, type MendOwner, type Outcome } from "./heal-mend.js";
 import { NONE } from "./job-table.js";
 import type { Lane } from "./lane.js";
-import type { BadBlocks, Reads } from "./reads.js";
+import type { Reads } from "./reads.js";
 import type { Writes } from "./writes.js";
 
 // Bad blocks: counted, noted once each, and rewritten from good copies. Owns the queue of ranges to be mended, the reads of guests that
@@ -181,7 +182,9 @@ export class Heal implements BadBlocks, MendOwner, WriteWatcher {
     const core = this.#core;
     if (!this.#ofRanges.isIdle || !this.#isWritable() || core.acceptingCount < 2) return;
     // A replica in trouble or stuck would keep it; later then.
-    if (core.lanes.some((lane) => lane.standing === "active" && (lane.isTroubled || lane.isStalled)))
+    if (
+      core.lanes.some((lane) => lane.standing === "active" && (lane.isTroubled || lane.isStalled))
+    )
       return;
     for (let range = this.#queue[0]; range !== undefined; range = this.#queue[0]) {
       const { start, blocks } = range;
@@ -287,4 +290,3 @@ export class Heal implements BadBlocks, MendOwner, WriteWatcher {
     if (own >= 0) watchers.splice(own, 1);
   }
 }
-

@@ -1,15 +1,15 @@
 import { invariant } from "../base/invariant.js";
-import { errorText } from "../crucible/error.js";
 import { REFUSE } from "../crucible/frame-receiver.js";
-import { READ_CONTEXT_BYTES, READ_EMPTY, READ_UNENCRYPTED } from "../crucible/layout.js";
+import { READ_CONTEXT_BYTES, READ_UNENCRYPTED } from "../crucible/layout.js";
 import { READ_RESPONSE_HEAD_BYTES } from "../crucible/put.js";
 import { ReadResponseFrame } from "../crucible/replies.js";
 import { type DeviceClient, DeviceStatus } from "../ports/device.js";
-import { eachBadBlock, firstBadBlock, Wrong } from "./check-blocks.js";
 import type { Core } from "./core.js";
+import { type BadBlocks, Inspector } from "./heal-inspect.js";
 import { type Asker, Hedges } from "./hedge.js";
 import { Flag, Kind, NONE, Part } from "./job-table.js";
-import { Bad, type Lane } from "./lane.js";
+import type { Lane } from "./lane.js";
+import { ReadChoice } from "./read-choice.js";
 
 // Reads go to one replica each. Owns the queue of reads that wait, the choice of a replica, the buffers, and what is done when an
 // answer does not come or is not good.
@@ -26,19 +26,11 @@ import { Bad, type Lane } from "./lane.js";
 // before it was first asked; that it may see later ones too is allowed to requests in flight. The old id is not named to anybody
 // again (see sender), so nothing has to be replayed.
 
-/** Every so many reads one goes to the next replica in turn, so that a slow one is noticed to have recovered. */
-const EXPLORE_EVERY = 64;
-
-/** Worse than any replica that answers. */
-const TROUBLED_MS = 1e12;
-
 // What came of trying to send a read.
 const WAITS = 0;
 const SENT = 1;
 const NO_ROOM = 2;
 const HOPELESS = 3;
-/** An answer that is not as long as was asked for. */
-const SHORT = { kind: "GenericError", text: "an answer of another length" } as const;
 /** In `chain`: the buffer is with the requester. */
 const HELD_OUT = -2;
 
@@ -51,23 +43,16 @@ export interface WaitingWrites {
   delays(read: number): boolean;
 }
 
-/** Who is told of bad blocks. Nobody asks or writes anything in these calls. */
-export interface BadBlocks {
-  /** `lane` could not give good data for `blocks` blocks from `start`, of which `news` were not known; they are marked already. */
-  found(lane: Lane, start: number, blocks: number, news: number, problem: string): void;
-  /** No replica has the blocks of this read all good. True: it is answered by `finish` or `fail` later. */
-  takeOver(slot: number): boolean;
-}
-
 export class Reads implements Asker {
   readonly #core: Core;
   readonly #writes: WaitingWrites;
   readonly #badBlocks: BadBlocks;
   readonly #hedges: Hedges;
+  readonly #choice: ReadChoice;
+  readonly #inspector: Inspector;
   readonly #response = new ReadResponseFrame();
   #head = NONE;
   #last = NONE;
-  #turn = 0;
   #roomAsked = false;
   /** Reads asked for and not answered. */
   openCount = 0;
@@ -78,6 +63,8 @@ export class Reads implements Asker {
     this.#writes = writes;
     this.#badBlocks = badBlocks;
     this.#hedges = new Hedges(core, this);
+    this.#choice = new ReadChoice(core);
+    this.#inspector = new Inspector(core, badBlocks);
   }
   get hedged(): number {
     return this.#hedges.asked;
@@ -139,8 +126,8 @@ export class Reads implements Asker {
     const core = this.#core;
     const { table } = core;
     if (this.#writes.delays(slot)) return WAITS;
-    const lane = this.#choose(slot);
-    if (lane === null) return this.#isHopeless(slot) ? HOPELESS : WAITS;
+    const lane = this.#choice.choose(slot);
+    if (lane === null) return this.#choice.isHopeless(slot) ? HOPELESS : WAITS;
     if (table.own[slot] === NONE && !this.#provide(slot)) {
       // A full share has room again when an answer is released; an arena without such a run, when anybody frees anything.
       const bytes = answerBytes(table.blocks[slot]!, core.blockBytes);
@@ -189,41 +176,6 @@ export class Reads implements Asker {
     );
     this.#core.recycle(hold);
     if (this.#head !== NONE) this.pump();
-  }
-
-  /** The active replica that will answer soonest, as far as one can tell; null when none may have it now. */
-  #choose(slot: number): Lane | null {
-    const { lanes, table } = this.#core;
-    this.#turn += 1;
-    if (this.#turn % EXPLORE_EVERY === 0) {
-      const lane = lanes[(this.#turn / EXPLORE_EVERY) % lanes.length]!;
-      if (this.#mayHave(lane, slot) && this.#shouldHave(lane, slot)) return lane;
-    }
-    const bytes = table.bytes[slot]!;
-    let best: Lane | null = null;
-    let bestMs = 0;
-    for (let r = 0; r < lanes.length; r++) {
-      const lane = lanes[r]!;
-      if (!this.#mayHave(lane, slot)) continue;
-      // One that is in trouble is better than nobody, and than waiting.
-      const ms = lane.expectedMs(bytes) + (this.#shouldHave(lane, slot) ? 0 : TROUBLED_MS);
-      if (best === null || ms < bestMs) {
-        best = lane;
-        bestMs = ms;
-      }
-    }
-    return best;
-  }
-  #mayHave(lane: Lane, slot: number): boolean {
-    const { table, tuning } = this.#core;
-    if (lane.standing !== "active" || (table.tried[slot]! & (1 << lane.index)) !== 0) return false;
-    if (lane.sentJobs === 0) return true;
-    return lane.sentJobs < tuning.jobsMax && lane.sentBytes + table.bytes[slot]! <= tuning.bytesMax;
-  }
-  #shouldHave(lane: Lane, slot: number): boolean {
-    const { table } = this.#core;
-    if (lane.isTroubled || lane.isStalled) return false;
-    return !lane.hasBad(table.start[slot]!, table.blocks[slot]!);
   }
 
   // What compares replicas asks here: one block range, one given replica, the answer unchecked.
@@ -282,17 +234,6 @@ export class Reads implements Asker {
     this.#core.table.tried[slot] = 0;
     this.#again(slot);
   }
-  /** Everybody who is there, or will be back with all that was written, gave a bad answer. */
-  #isHopeless(slot: number): boolean {
-    const tried = this.#core.table.tried[slot]!;
-    const { lanes } = this.#core;
-    if (tried === 0) return false;
-    for (let r = 0; r < lanes.length; r++) {
-      const { standing } = lanes[r]!;
-      if ((standing === "active" || standing === "offline") && (tried & (1 << r)) === 0) return false;
-    }
-    return true;
-  }
 
   /** For FrameOwner.place: where the answer that begins at `headAt` goes. */
   place(lane: Lane, jobId: number, frameBytes: number): number {
@@ -329,12 +270,11 @@ export class Reads implements Asker {
       return;
     }
     if ((flags & Flag.given) !== 0) {
-      const isAnswer = response.error === null && this.#isComplete(response, slot);
-      if (!isAnswer) this.#unreadable(slot, lane, errorText(response.error ?? SHORT));
+      const isAnswer = this.#inspector.isAnswer(response, slot, lane);
       this.#answerGiven(slot, isAnswer ? DeviceStatus.ok : DeviceStatus.io);
       return;
     }
-    if (!this.#isGood(response, slot, lane)) {
+    if (!this.#inspector.isGood(response, slot, lane)) {
       this.#bad(slot, lane);
       return;
     }
@@ -346,63 +286,6 @@ export class Reads implements Asker {
     lane.readsAnswered += 1;
     lane.readBytesAnswered += response.dataLength;
     this.#answer(slot, DeviceStatus.ok, response.dataAt);
-  }
-
-  #isComplete(response: ReadResponseFrame, slot: number): boolean {
-    const { table, blockBytes } = this.#core;
-    const blocks = table.blocks[slot]!;
-    return response.contextsCount === blocks && response.dataLength === blocks * blockBytes;
-  }
-  #unreadable(slot: number, lane: Lane, problem: string): void {
-    const { table } = this.#core;
-    const start = table.start[slot]!;
-    const blocks = table.blocks[slot]!;
-    const news = lane.markBad(start, blocks, Bad.unreadable);
-    this.#badBlocks.found(lane, start, blocks, news, problem);
-  }
-
-  /** Whether the answer may be given to a guest; if not, what is wrong is marked and told. */
-  #isGood(response: ReadResponseFrame, slot: number, lane: Lane): boolean {
-    const { table, ports, blockBytes, lanes } = this.#core;
-    if (response.error !== null || !this.#isComplete(response, slot)) {
-      this.#unreadable(slot, lane, errorText(response.error ?? SHORT));
-      return false;
-    }
-    const start = table.start[slot]!;
-    const first = firstBadBlock(response, ports.arena, ports.hasher, blockBytes);
-    const isClean = first < 0;
-    if (!isClean)
-      eachBadBlock(response, ports.arena, ports.hasher, blockBytes, (index, wrong) => {
-        const isHash = wrong === Wrong.hash;
-        const news = lane.markBad(start + index, 1, isHash ? Bad.damaged : Bad.unreadable);
-        const problem = isHash ? "its data does not agree with its hash" : "it should be empty";
-        this.#badBlocks.found(lane, start + index, 1, news, problem);
-      });
-    if (response.emptyCount > 0 && lanes.some((l) => l !== lane && l.bad.size > 0))
-      return this.#isTrulyEmpty(response, start, lane) && isClean;
-    if (isClean && lane.bad.size > 0) lane.written(start, response.contextsCount);
-    return isClean;
-  }
-  /**
-   * "Never written" is no answer for a block that another replica has, damaged: this one may have lost it. When two
-   * say so it is believed.
-   */
-  #isTrulyEmpty(response: ReadResponseFrame, start: number, lane: Lane): boolean {
-    const { lanes, ports } = this.#core;
-    const { view } = ports.arena;
-    let isTrue = true;
-    for (let i = 0, at = response.contextsAt; i < response.contextsCount; i++) {
-      const kind = view.getUint32(at, true);
-      at += READ_CONTEXT_BYTES[kind]!;
-      const block = start + i;
-      const others = (why: number): boolean =>
-        lanes.some((other) => other !== lane && other.bad.get(block) === why);
-      if (kind !== READ_EMPTY || !others(Bad.damaged) || others(Bad.doubtful)) continue;
-      isTrue = false;
-      const news = lane.markBad(block, 1, Bad.doubtful);
-      this.#badBlocks.found(lane, block, 1, news, "it is empty, and not on another replica");
-    }
-    return isTrue;
   }
 
   /** The answer for `slot` is of no use. */
@@ -421,7 +304,7 @@ export class Reads implements Asker {
     const { table } = this.#core;
     const flags = table.flags[slot]!;
     if ((flags & Flag.orphan) !== 0) return;
-    this.#unreadable(slot, lane, problem);
+    this.#inspector.unreadable(slot, lane, problem);
     if ((flags & Flag.given) !== 0) this.#answerGiven(slot, DeviceStatus.io);
   }
   /** The replica is in trouble, and other jobs may be stuck behind the one: all that was asked there is asked elsewhere. */
@@ -443,8 +326,10 @@ export class Reads implements Asker {
       return;
     }
     const tried = table.tried[slot]!;
-    const hasOther = core.lanes.some((l) => l.standing === "active" && (tried & (1 << l.index)) === 0);
-    if (!hasOther && !(isBad && this.#isHopeless(slot))) return;
+    const hasOther = core.lanes.some(
+      (l) => l.standing === "active" && (tried & (1 << l.index)) === 0,
+    );
+    if (!hasOther && !(isBad && this.#choice.isHopeless(slot))) return;
     const copy = this.#copy(slot);
     table.tried[copy] = isBad ? tried : tried & ~bit;
     this.#orphan(slot);
@@ -483,7 +368,8 @@ export class Reads implements Asker {
     let other: Lane | null = null;
     for (let r = 0; r < lanes.length; r++) {
       const one = lanes[r]!;
-      if (one === lane || !this.#mayHave(one, slot) || !this.#shouldHave(one, slot)) continue;
+      if (one === lane || !this.#choice.mayHave(one, slot) || !this.#choice.shouldHave(one, slot))
+        continue;
       if (other === null || one.expectedMs(0) < other.expectedMs(0)) other = one;
     }
     // Half of the memory is for reads that nobody has yet.

@@ -1,6 +1,6 @@
 import type { Uuid } from "../base/ids.js";
-import type { VolumeState } from "./members.js";
 import type { HealStatus } from "./heal.js";
+import type { VolumeState } from "./members.js";
 import type { Membership } from "./membership.js";
 import type { Mode, Phase } from "./negotiation.js";
 

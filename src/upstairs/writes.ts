@@ -88,7 +88,7 @@ export class Writes implements WaitingWrites {
 
   /**
    * Writes at once, before anything that waits, or not at all: between what the caller has just looked at and this write there is
-   * no other. False: not now; the payload stays the caller's. `force` leaves the limits of what may be before a replica out of account.
+   * no other. False: not now; the payload stays the caller's. `force`: whatever waits, and however much is before the replicas.
    */
   writeNow(
     start: number,
@@ -102,7 +102,7 @@ export class Writes implements WaitingWrites {
     if (this.#isSubmitting || core.isRetiring || core.acceptingCount < QUORUM) return false;
     const slot = this.#take(start, blocks, at, client, tag);
     this.#isSubmitting = true;
-    const may = force || (this.#head === NONE && this.#maySubmit(slot));
+    const may = force ? !core.ports.journal.isFull : this.#head === NONE && this.#maySubmit(slot);
     if (may) {
       this.openCount += 1;
       this.#submit(slot);
