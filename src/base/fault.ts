@@ -118,6 +118,19 @@ export const FAULTS = {
     exit: "peer",
     advice: "Another region answers at this address: put the right one back.",
   },
+  TRIVET_E_REGION_EMPTY: {
+    exit: "data",
+    advice: "Check that the right regions are served; the flag named goes on without the others.",
+  },
+  TRIVET_E_REGION_FOREIGN: {
+    exit: "data",
+    advice: "Check the addresses; the flag named gives the data of that region up.",
+  },
+  TRIVET_E_REGION_OLDER: {
+    exit: "data",
+    advice: "Start the third replica; the flag named goes on without it.",
+  },
+  TRIVET_E_REPLACE: { exit: "usage", advice: "Look at trivet status, and try again then." },
   TRIVET_E_GENERATION_TOO_LOW: {
     exit: "peer",
     advice: "Leave --gen out, or give a number above the one found.",

@@ -67,6 +67,10 @@ export const SILENCE_MS_MAX = 45_000;
 export const REDIAL_MS = 10_000;
 export const DIAL_TIMEOUT_MS = 10_000;
 export const AUTO_FLUSH_MS = 500;
+/** How long two replicas wait for the third before the volume starts without it. */
+export const DEGRADED_AFTER_MS = 30_000;
+/** Before a region that was refused is asked again: each time takes it from whoever uses it. */
+export const REFUSED_REDIAL_MS = 60_000;
 /** Time for a replica to be restarted in, before what follows counts. Longer than most restarts, shorter than a guest's patience. */
 export const OFFLINE_GRACE_MS = 15_000;
 /** An offline replica with more than this outstanding comes back by repair, not by replay. */

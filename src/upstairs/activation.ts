@@ -1,13 +1,16 @@
-import { Fault } from "../base/fault.js";
+import { Fault, type FaultCode } from "../base/fault.js";
 import type { FlushNumber, Generation } from "../base/ids.js";
 import { errorText } from "../crucible/error.js";
 import type { Message } from "../crucible/messages.js";
 import type { RegionDefinition } from "../crucible/region-definition.js";
 import type { Cancel } from "../ports/stream.js";
 import type { Ending } from "./ending.js";
+import { EpochMark } from "./epoch-mark.js";
+import type { Candidate } from "./evidence.js";
 import { chooseGeneration, raiseGeneration, tooLow } from "./generation.js";
 import type { Done, Members } from "./members.js";
-import type { Versions } from "./negotiation.js";
+import type { Phase, Versions } from "./negotiation.js";
+import { assess } from "./quorum.js";
 import { type Comparison, compare, Reconciliation } from "./reconcile.js";
 import type { Replica } from "./replica.js";
 import { resumeProblem } from "./resume.js";
@@ -19,18 +22,40 @@ import { waitNote } from "./wait-note.js";
 //                  ▲                                        └─► reconciling ── all equal ──►
 //                  └────────── somebody left, an error ────────────┘
 
+/** Faults of one replica, that a volume with two others can do without. */
+const REPLICA_FAULTS: ReadonlySet<FaultCode> = new Set<FaultCode>([
+  "TRIVET_E_READ_ONLY_MISMATCH",
+  "TRIVET_E_ENCRYPTED_MISMATCH",
+  "TRIVET_E_GEOMETRY_MISMATCH",
+  "TRIVET_E_SAME_REGION",
+  "TRIVET_E_PROTOCOL",
+]);
+/** Numbers of flushes are taken from a range this wide when a session begins without the third. */
+const FLUSH_NUMBERS_APART = 2 ** 20;
+
 export class Activation {
   reconciliation: Reconciliation | null = null;
   reconciliations = 0;
+  /** Why those that are there are not enough; null: only because they are too few. */
+  why: string | null = null;
+  /** Called when the volume is in use, before whoever activated it is told. */
+  onActive: () => void = () => {};
 
   readonly #members: Members;
   readonly #ending: Ending;
   #activated: Done | null = null;
   #wasRaised = false;
   #comparison: Comparison | null = null;
+  /** Who takes part in what is going on, and which of them data may be taken from. */
+  #places: readonly number[] = [];
+  #sources: readonly number[] = [];
+  /** The engine serves requests; ours, at first. */
+  #isOpen = false;
   /** What reconciliation flushed with, in this session; null: there was none. */
   #reconciledWith: Generation | null = null;
   #waitTimer: Cancel | null = null;
+  /** Runs while two could start, and the third is given time. */
+  #patience: Cancel | null = null;
 
   constructor(members: Members, ending: Ending) {
     this.#members = members;
@@ -80,12 +105,18 @@ export class Activation {
   readonly #noteWaiting = (): void => {
     const { ports, tuning, replicas } = this.#members;
     this.#waitTimer = ports.clock.after(tuning.waitNoteMs, this.#noteWaiting);
-    const { level, event, text } = waitNote(replicas, this.reconciliation);
+    const { level, event, text } = waitNote(
+      replicas,
+      this.reconciliation,
+      this.why,
+      this.#members.degradedAfterMs,
+    );
     this.#members.note(level, event, text);
   };
   #stopWaiting(): void {
     this.#waitTimer?.cancel();
     this.#waitTimer = null;
+    this.#stopPatience();
   }
   #answer(fault: Fault | null): void {
     const then = this.#activated;
@@ -95,12 +126,28 @@ export class Activation {
 
   /** A replica of mode new told what its extents hold. */
   arrived(replica: Replica, versions: Versions): void {
-    const { state, replicas, readOnly } = this.#members;
     replica.settled("waitQuorum");
     replica.versions = versions;
-    if (readOnly) this.#joinReadOnly(replica);
-    else if (state === "activating" && replicas.every((r) => r.phase === "waitQuorum"))
-      this.#quorum();
+    if (this.#members.readOnly) this.#joinReadOnly(replica);
+    else this.#consider();
+  }
+  /** A replica left while the volume was not in use yet. */
+  left(replica: Replica, phase: Phase, fault: Fault): void {
+    if (phase === "reconcile" && this.reconciliation !== null)
+      this.#abortReconciliation(
+        new Fault("TRIVET_E_RECONCILE", `${replica.name} left: ${fault.message}`),
+      );
+    this.#consider();
+  }
+  /**
+   * What answers there will not do. Where the volume was never started before that is a mistake of whoever set it up, who should hear of
+   * it; later a volume does without one such replica.
+   */
+  refused(fault: Fault): void {
+    const { mayDegrade, register, replicas } = this.#members;
+    const isBearable = REPLICA_FAULTS.has(fault.code) && mayDegrade && register.before !== null;
+    if (isBearable && replicas.filter((replica) => replica.refused !== null).length < 2) return;
+    this.#ending.end(fault);
   }
 
   /** Read-only: the first one there will do, the others join (wire reference 9.3). */
@@ -112,29 +159,80 @@ export class Activation {
     this.#finish();
   }
 
-  #quorum(): void {
+  #candidates(): readonly (Candidate | null)[] {
+    return this.#members.replicas.map((replica) =>
+      replica.phase === "waitQuorum"
+        ? { uuid: replica.region!.uuid, versions: replica.versions! }
+        : null,
+    );
+  }
+
+  /** Somebody came or left, or the time that the third is given is over: can it start with those that are there? */
+  #consider(isOver = false): void {
+    const members = this.#members;
+    const { state, readOnly, options, mayDegrade, register, ports } = members;
+    if (state !== "activating" || readOnly || this.#isOpen || this.reconciliation !== null) return;
+    const quorum = assess(this.#candidates(), {
+      record: register.before,
+      accept: options.accept ?? {},
+      mayDegrade,
+    });
+    this.why = quorum.do === "wait" ? quorum.why : null;
+    if (quorum.do === "refuse") {
+      this.#ending.end(quorum.fault);
+      return;
+    }
+    if (quorum.do === "start" && (isOver || !quorum.isPatient)) {
+      this.#begin(quorum.members, quorum.sources);
+      return;
+    }
+    if (quorum.do === "wait") {
+      this.#stopPatience();
+      return;
+    }
+    this.#patience ??= ports.clock.after(members.degradedAfterMs!, () => {
+      this.#patience = null;
+      this.#consider(true);
+    });
+  }
+  #stopPatience(): void {
+    this.#patience?.cancel();
+    this.#patience = null;
+  }
+
+  #begin(places: readonly number[], sources: readonly number[]): void {
     const members = this.#members;
     const { replicas, generation, ports } = members;
     const { journal } = ports;
-    const problem = journal.resume === null ? null : resumeProblem(journal.resume, replicas);
+    this.#stopPatience();
+    const takesPart = (place: number): boolean => places.includes(place);
+    const problem = this.#resumeProblem(places, sources);
     if (problem !== null) {
       this.#ending.end(problem);
       return;
     }
-    let found = compare(replicas.map((replica) => replica.versions!));
+    let found = compare(
+      replicas.map((replica) => (takesPart(replica.index) ? replica.versions : null)),
+      sources,
+    );
     const highestSeen = (found.generation - 1n) as Generation;
     // An attempt of ours that failed has left its generation on some of them. That is no reason to go above it.
     if (found.generation - 1n === this.#reconciledWith)
       found = { ...found, generation: this.#reconciledWith };
+    // Whoever is left out may carry flushes that nobody else knows of. Its numbers must not come up again for other data.
+    if (places.length < 3)
+      found = { ...found, flushNumber: this.#apart(found.flushNumber) as FlushNumber };
     this.#comparison = found;
+    this.#places = places;
+    this.#sources = sources;
     if (generation < found.generation) {
       this.#raise(found.generation);
       return;
     }
     journal.activated({
       highestSeen,
-      regions: replicas.map((replica) => replica.region!.uuid),
-      blockBytes: replicas[0]!.region!.blockSize,
+      regions: replicas.map(({ index, region }) => (takesPart(index) ? region!.uuid : null)),
+      blockBytes: replicas[places[0]!]!.region!.blockSize,
     });
     if (found.repairs.length === 0) {
       this.#becomeActive();
@@ -149,10 +247,30 @@ export class Activation {
     this.#reconciledWith = found.generation;
     this.reconciliation = new Reconciliation(
       found,
-      replicas.map((replica) => replica.repairAddress!),
+      replicas.map((replica) => replica.repairAddress),
+      places,
     );
-    for (const replica of replicas) replica.phase = "reconcile";
+    for (const place of places) replicas[place]!.phase = "reconcile";
     this.#reconcileStep();
+  }
+  /** What somebody carries who is made equal to the others anyhow says nothing about who wrote. */
+  #resumeProblem(places: readonly number[], sources: readonly number[]): Fault | null {
+    const { replicas, ports } = this.#members;
+    const { resume } = ports.journal;
+    if (resume === null) return null;
+    const participants = places.map((place) => {
+      const { name, region, versions } = replicas[place]!;
+      const isSource = sources.includes(place);
+      return {
+        name,
+        region,
+        versions: isSource ? versions : { ...versions!, generations: new BigUint64Array(0) },
+      };
+    });
+    return resumeProblem(resume, participants);
+  }
+  #apart(flushNumber: number): number {
+    return flushNumber + 1 + Math.floor(this.#members.ports.random.chance() * FLUSH_NUMBERS_APART);
   }
 
   /** The regions know a higher generation. From a clock: theirs + 1, once, and everybody is asked again with it. */
@@ -161,6 +279,13 @@ export class Activation {
     const before = members.generation;
     if (this.#wasRaised) {
       this.#ending.end(tooLow(before, needed));
+      return;
+    }
+    // A clock that is wrong may be wrong by more than these two know.
+    const areAll = members.replicas.every(({ phase }) => phase === "waitQuorum");
+    if (members.options.generation.kind === "clock" && !areAll) {
+      this.why = `the regions carry generation ${needed - 1n}, this machine's clock gave ${before}: with a clock that is behind, all three are needed. Check the clock, or give --gen`;
+      members.note("warn", "volume.waiting", this.why);
       return;
     }
     this.#wasRaised = true;
@@ -193,7 +318,7 @@ export class Activation {
     const steps = this.reconciliation!;
     if (steps.isDone) {
       this.reconciliation = null;
-      members.note("info", "volume.reconciled", "the three regions are equal again");
+      members.note("info", "volume.reconciled", "the regions are equal again");
       this.#becomeActive();
       return;
     }
@@ -224,13 +349,6 @@ export class Activation {
     if (finished) this.#reconcileStep();
   }
 
-  /** A replica that took part in the reconciliation left. */
-  leftReconciliation(replica: Replica, fault: Fault): void {
-    if (this.reconciliation === null) return;
-    this.#abortReconciliation(
-      new Fault("TRIVET_E_RECONCILE", `${replica.name} left: ${fault.message}`),
-    );
-  }
   /** Everybody in it starts over; extents that are equal by then stay so (wire reference 7.4). */
   #abortReconciliation(fault: Fault): void {
     const members = this.#members;
@@ -242,11 +360,62 @@ export class Activation {
 
   // The end of it
 
+  /**
+   * Requests can be served from here on. Before anybody is told: what the volume is made of is written down, and without the third the
+   * two that begin are marked.
+   */
   #becomeActive(): void {
-    const { replicas } = this.#members;
+    const members = this.#members;
+    const { replicas, register } = members;
+    const places = this.#places;
     const { flushNumber } = this.#comparison!;
-    if (!this.#open(replicas[0]!.region!, flushNumber)) return;
-    for (const replica of replicas) this.#join(replica);
+    const region = replicas[places[0]!]!.region!;
+    const startVersions = replicas[this.#sources[0]!]!.versions;
+    const parts = replicas.map(({ index, region: its }) =>
+      places.includes(index) ? its!.uuid : null,
+    );
+    if (!this.#open(region, flushNumber)) return;
+    this.#isOpen = true;
+    for (const place of places) this.#join(replicas[place]!);
+    for (const replica of replicas) if (!places.includes(replica.index)) replica.leaveOut();
+    register.begin(members.generation, region, parts, startVersions, members.targets, () => {
+      if (members.state !== "activating") return;
+      this.#reissue(() => {
+        if (places.length === 3) this.#finish();
+        else new EpochMark(members.engine, region.extentSize, (isMarked) => this.#marked(isMarked));
+      });
+    });
+  }
+  /** What a dead predecessor had acknowledged comes before anything else is written, the mark included. */
+  #reissue(then: () => void): void {
+    const members = this.#members;
+    const { resume } = members.ports.journal;
+    if (resume === null || resume.writes.length === 0) {
+      then();
+      return;
+    }
+    const fault = members.engine.reissue(resume.writes, () => {
+      members.note("info", "volume.resumed", `${resume.writes.length} writes are written again`);
+      then();
+    });
+    if (fault !== null) this.#ending.end(fault);
+  }
+  #marked(isMarked: boolean): void {
+    const members = this.#members;
+    if (!isMarked)
+      members.note(
+        "error",
+        "volume.unmarked",
+        "no block of the last extent can be read, so the two replicas could not be marked as newer than the third",
+      );
+    const missing = members.replicas.filter(({ index }) => !this.#places.includes(index));
+    for (const replica of missing)
+      members.note(
+        "warn",
+        "volume.degraded",
+        `started without ${replica.name}: ${replica.refused?.message ?? replica.trouble?.message ?? "it has to be made equal first"}. It is repaired when it is there`,
+        replica.index,
+      );
     this.#finish();
   }
   #open(region: RegionDefinition, flushNumber: FlushNumber): boolean {
@@ -265,24 +434,12 @@ export class Activation {
     if (members.state !== "activating") return;
     members.state = "active";
     this.#stopWaiting();
-    const { resume } = members.ports.journal;
-    if (resume === null || resume.writes.length === 0) {
-      this.#active();
-      return;
-    }
-    const fault = members.engine.reissue(resume.writes, () => {
-      members.note("info", "volume.resumed", `${resume.writes.length} writes are written again`);
-      this.#active();
-    });
-    if (fault !== null) this.#ending.end(fault);
-  }
-  #active(): void {
-    const members = this.#members;
     members.note(
       "info",
       "volume.active",
       `the volume is active with generation ${members.generation}`,
     );
+    this.onActive();
     this.#answer(null);
   }
 }

@@ -1,6 +1,7 @@
 import type { Fault } from "../base/fault.js";
 import type { Message } from "../crucible/messages.js";
 import type { AckFrame } from "../crucible/replies.js";
+import type { Address } from "../ports/stream.js";
 import { Activation } from "./activation.js";
 import { Ending } from "./ending.js";
 import type { Engine } from "./engine.js";
@@ -8,6 +9,7 @@ import { type Done, Members } from "./members.js";
 import type { Phase, Terms, Versions } from "./negotiation.js";
 import type { UpstairsOptions, UpstairsPorts } from "./options.js";
 import { regionProblem } from "./region-check.js";
+import { type ReplaceAnswer, replace } from "./replacing.js";
 import type { ReplicaOwner } from "./replica.js";
 import { Returning } from "./returning.js";
 import { Takeover } from "./takeover.js";
@@ -44,6 +46,7 @@ export class Membership implements ReplicaOwner {
     this.ending = new Ending(this.members, onSuperseded);
     this.activation = new Activation(this.members, this.ending);
     this.#returning = new Returning(this.members, this.activation, this.ending);
+    this.activation.onActive = () => this.#returning.offerAll();
     this.#takeover = new Takeover(this.members, this.ending);
   }
 
@@ -53,18 +56,22 @@ export class Membership implements ReplicaOwner {
   stop(then: Done): void {
     this.ending.stop(then);
   }
+  replace(from: Address, to: Address, acceptsForeign: boolean): ReplaceAnswer {
+    return replace(this.members, from, to, acceptsForeign);
+  }
 
   // ReplicaOwner: the handshake
 
   terms(index: number): Terms {
     const { members } = this;
-    const { mode, region } = members.replicas[index]!;
+    const { mode, region, partOf } = members.replicas[index]!;
     return {
       upstairsId: members.ids.upstairsId,
       sessionId: members.ids.sessionId,
       generation: members.generation,
       readOnly: members.readOnly,
       mode,
+      tookPart: region !== null && region.uuid === partOf,
       inDoubt: members.isInDoubt,
       extentCount: region?.extentCount ?? 0,
       regionProblem: (told) =>
@@ -72,7 +79,7 @@ export class Membership implements ReplicaOwner {
           told,
           index,
           members.replicas.map((other) => other.region),
-          members.options.geometry,
+          members.options.geometry ?? members.register.before?.geometry ?? undefined,
           mode,
         ),
     };
@@ -89,8 +96,8 @@ export class Membership implements ReplicaOwner {
   refused(index: number, fault: Fault): void {
     this.#returning.refused(index, fault);
   }
-  superseded(fault: Fault): void {
-    this.#takeover.superseded(fault);
+  superseded(index: number, fault: Fault): void {
+    this.#takeover.told(index, fault);
   }
   promotionRefused(index: number): void {
     this.#takeover.promotionRefused(index);

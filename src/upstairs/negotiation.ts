@@ -37,6 +37,8 @@ export interface Terms {
   readonly generation: Generation;
   readonly readOnly: boolean;
   readonly mode: Mode;
+  /** The region that answers has taken part in this session before. */
+  readonly tookPart: boolean;
   /** Mode offline: somebody else may have been active meanwhile, so look at the generations on disk before replaying. */
   readonly inDoubt: boolean;
   /** Extents of the region, once RegionInfo told. */
@@ -214,7 +216,8 @@ function versionsTold(versions: Versions, terms: Terms): Verdict {
     );
   if (terms.mode === "new" || terms.readOnly) return { do: "versions", versions };
   const highest = highestGeneration(versions);
-  if (highest > terms.generation)
+  if (highest <= terms.generation) return { do: "versions", versions };
+  if (terms.inDoubt && terms.tookPart)
     return {
       do: "superseded",
       fault: new Fault(
@@ -222,7 +225,15 @@ function versionsTold(versions: Versions, terms: Terms): Verdict {
         `the region carries generation ${highest}, this session has ${terms.generation}: another host wrote meanwhile`,
       ),
     };
-  return { do: "versions", versions };
+  // What it carries is older than this session, or foreign, as long as two others vouch for us.
+  if (!terms.inDoubt) return { do: "versions", versions };
+  return {
+    do: "drop",
+    fault: new Fault(
+      "TRIVET_E_GENERATION_TOO_LOW",
+      `the region carries generation ${highest}, this session has ${terms.generation}; whether another host is behind that shows when two others are back`,
+    ),
+  };
 }
 
 export function highestGeneration({ generations }: Versions): bigint {

@@ -8,6 +8,7 @@ import {
   OFFLINE_JOBS_MAX,
   PING_INTERVAL_MS,
   REDIAL_MS,
+  REFUSED_REDIAL_MS,
   SILENCE_MS_MAX,
 } from "../base/limits.js";
 import type { RegionDefinition } from "../crucible/region-definition.js";
@@ -18,6 +19,8 @@ import type { Journal } from "../ports/journal.js";
 import type { Notes } from "../ports/notes.js";
 import type { Random } from "../ports/random.js";
 import type { Address, Dialer } from "../ports/stream.js";
+import type { Accept } from "./quorum.js";
+import type { RecordKeeper } from "./record.js";
 
 /** The outside, as the upstairs sees it. */
 export interface UpstairsPorts {
@@ -54,6 +57,12 @@ export interface UpstairsOptions {
   readonly ack?: "quorum" | "buffered";
   /** What the regions must look like; default: whatever the first to answer says. */
   readonly geometry?: Pick<RegionDefinition, "blockSize" | "extentSize" | "extentCount">;
+  /** How long two wait for the third before the volume starts without it; null: for ever. Default 30 s. */
+  readonly degradedAfterMs?: number | null;
+  /** What may be done with regions that would be refused. */
+  readonly accept?: Accept;
+  /** What this host remembers of the volume's regions, and where to write it down. */
+  readonly record?: RecordKeeper;
   readonly tuning?: Partial<Tuning>;
 }
 
@@ -90,6 +99,8 @@ export interface Tuning {
   readonly refusalsAtStart: number;
   /** At the start, how long refusals must have gone on: a connection of our own former life lingers up to 45 s. */
   readonly refusalsMs: number;
+  /** Pause before a region that was refused is asked again. */
+  readonly refusedMs: number;
   /** What is submitted when half of the write share holds payload that no flush covers. `barrier` frees memory without syncing disks, and gives up replay. */
   readonly relief: "flush" | "barrier";
   /** A read that its replica has not answered after this long, and much later than was to be expected, is asked at another one, too. */
@@ -125,6 +136,7 @@ export const TUNING: Tuning = {
   refusalsWhenActive: 1,
   refusalsAtStart: 3,
   refusalsMs: 60_000,
+  refusedMs: REFUSED_REDIAL_MS,
   relief: "flush",
   hedgeMs: 30,
   stallMs: 500,

@@ -3,7 +3,7 @@ import { invariant } from "../base/invariant.js";
 import type { Message, MessageOf } from "../crucible/messages.js";
 import type { Versions } from "./negotiation.js";
 
-// Making three regions equal before a volume is used (wire reference 7). `compare` says what differs; `Reconciliation`
+// Making two or three regions equal before a volume is used (wire reference 7). `compare` says what differs; `Reconciliation`
 // walks through it step by step. Pure: it says what to send to whom and is told what came back.
 //
 //   per extent:  flush (source) ─► close (all) ─► repair (destinations) ─► reopen (all) ─► next extent
@@ -22,32 +22,44 @@ export interface Comparison {
   readonly repairs: readonly Repair[];
 }
 
-export function compare(all: readonly Versions[]): Comparison {
-  const count = all[0]!.generations.length;
+/**
+ * `all` by place; null: it takes no part. `sources`: places that data may be taken from, all by default; the others are made equal to
+ * them, whatever they carry.
+ */
+export function compare(
+  all: readonly (Versions | null)[],
+  sources: readonly number[] = all.flatMap((versions, client) =>
+    versions === null ? [] : [client],
+  ),
+): Comparison {
+  const there = all.flatMap((versions, client) =>
+    versions === null ? [] : [{ client, versions }],
+  );
+  const count = there[0]!.versions.generations.length;
   invariant(
-    all.every((versions) => versions.generations.length === count),
+    there.every(({ versions }) => versions.generations.length === count),
     "regions of one volume have as many extents each",
   );
   let generation = 0n;
   let flushNumber = 0;
   const repairs: Repair[] = [];
   for (let extent = 0; extent < count; extent++) {
-    let source = 0;
+    let source = sources[0]!;
     let anyDirty = false;
     let anyDiffers = false;
-    for (const [client, versions] of all.entries()) {
+    for (const { client, versions } of there) {
       const g = versions.generations[extent]!;
       const f = versions.flushNumbers[extent]!;
       if (g > generation) generation = g;
       if (f > flushNumber) flushNumber = f;
       if (versions.dirty[extent]) anyDirty = true;
-      if (client > 0 && order(all[0]!, versions, extent) !== 0) anyDiffers = true;
-      if (order(versions, all[source]!, extent) > 0) source = client;
+      if (order(there[0]!.versions, versions, extent) !== 0) anyDiffers = true;
+      if (sources.includes(client) && order(versions, all[source]!, extent) > 0) source = client;
     }
     if (!anyDirty && !anyDiffers) continue;
-    const sourceIsDirty = Boolean(all[source]!.dirty[extent]);
-    const destinations = all.flatMap((versions, client) =>
-      client !== source && (sourceIsDirty || order(versions, all[source]!, extent) !== 0)
+    const best = all[source]!;
+    const destinations = there.flatMap(({ client, versions }) =>
+      client !== source && (best.dirty[extent] || order(versions, best, extent) !== 0)
         ? [client as ClientId]
         : [],
     );
@@ -71,18 +83,24 @@ function order(a: Versions, b: Versions, extent: number): number {
 
 export type RepairAddress = MessageOf<"YesItsMe">["repairAddress"];
 const STEPS = ["flush", "close", "repair", "reopen"] as const;
-const ALL = [0, 1, 2] as readonly number[] as readonly ClientId[];
 
 export class Reconciliation {
   readonly #found: Comparison;
   /** What each replica announced in YesItsMe; forwarded unchanged. */
-  readonly #addresses: readonly RepairAddress[];
+  readonly #addresses: readonly (RepairAddress | null)[];
+  readonly #members: readonly ClientId[];
   /** Repair ids count steps over all extents, from 0. */
   #repairId = 0;
   #awaited = new Set<number>();
 
-  constructor(found: Comparison, addresses: readonly RepairAddress[]) {
+  /** `addresses` by place; `members`: places of those who take part. */
+  constructor(
+    found: Comparison,
+    addresses: readonly (RepairAddress | null)[],
+    members: readonly number[] = [0, 1, 2],
+  ) {
     this.#found = found;
+    this.#members = members as readonly ClientId[];
     this.#addresses = addresses;
   }
 
@@ -123,7 +141,7 @@ export class Reconciliation {
       case "repair":
         return repair.destinations;
       default:
-        return ALL;
+        return this.#members;
     }
   }
 

@@ -25,7 +25,7 @@ export function regionProblem(
   if (problem !== null)
     return new Fault("TRIVET_E_GEOMETRY_MISMATCH", `the region cannot be used: ${problem}`);
   const before = known[index] ?? null;
-  if (before !== null && mode !== "new" && mode !== "replaced" && before.uuid !== region.uuid)
+  if (before !== null && mode === "offline" && before.uuid !== region.uuid)
     return new Fault(
       "TRIVET_E_REGION_CHANGED",
       `region ${region.uuid} answers, ${before.uuid} was there before`,

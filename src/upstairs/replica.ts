@@ -1,4 +1,5 @@
 import { Fault } from "../base/fault.js";
+import type { Uuid } from "../base/ids.js";
 import { FRAME_BYTES_MIN } from "../base/limits.js";
 import { FrameReceiver, PAUSE, REFUSE } from "../crucible/frame-receiver.js";
 import { countAt, JOB_AT } from "../crucible/layout.js";
@@ -35,7 +36,7 @@ export interface ReplicaOwner {
   versionsTold(index: number, versions: Versions): void;
   /** A permanent error; the connection is being closed. */
   refused(index: number, fault: Fault): void;
-  superseded(fault: Fault): void;
+  superseded(index: number, fault: Fault): void;
   /** The peer closed the connection in an orderly way right after PromoteToActive. */
   promotionRefused(index: number): void;
   repairAnswered(index: number, message: Message): void;
@@ -70,7 +71,6 @@ const PATIENCE_FACTOR = 4;
 
 export class Replica implements StreamHandler {
   readonly index: number;
-  readonly address: Address;
   mode: Mode = "new";
   phase: Phase = "waitConnect";
   region: RegionDefinition | null = null;
@@ -90,7 +90,14 @@ export class Replica implements StreamHandler {
   isHasty = false;
   /** The next dial comes after this long at the earliest. */
   leastPauseMs = 0;
+  /** Why the region that answers there is not used. */
+  refused: Fault | null = null;
+  /** A region at this address that holds foreign data may be written over. */
+  acceptsForeign = false;
+  /** The region with which it took part in this session. */
+  partOf: Uuid | null = null;
 
+  #address: Address;
   readonly #ports: UpstairsPorts;
   readonly #tuning: Tuning;
   readonly #ids: SessionIds;
@@ -119,13 +126,16 @@ export class Replica implements StreamHandler {
     owner: ReplicaOwner,
   ) {
     this.index = index;
-    this.address = address;
+    this.#address = address;
     this.#ports = ports;
     this.#tuning = tuning;
     this.#ids = ids;
     this.#owner = owner;
   }
 
+  get address(): Address {
+    return this.#address;
+  }
   get stream(): Stream | null {
     return this.#stream;
   }
@@ -144,6 +154,23 @@ export class Replica implements StreamHandler {
     this.#timer?.cancel();
     this.#timer = null;
     if (this.#dialing === null) this.#dial();
+  }
+  /** From now on it is somewhere else: the connection ends, and the next one goes there at once. */
+  redirect(address: Address, fault: Fault): void {
+    this.#address = address;
+    this.refused = null;
+    this.refusals = 0;
+    this.leastPauseMs = 0;
+    this.#failures = 0;
+    if (this.#isParked) return;
+    if (this.#stream !== null) {
+      this.isHasty = true;
+      this.drop(fault);
+      return;
+    }
+    this.#dialing?.cancel();
+    this.#dialing = null;
+    this.dial();
   }
   /** Ends the connection in an orderly way and does not dial again. */
   park(): void {
@@ -223,6 +250,16 @@ export class Replica implements StreamHandler {
     this.phase = phase;
     this.#failures = 0;
     this.trouble = null;
+    this.refused = null;
+    if (phase !== "active") return;
+    this.partOf = this.region!.uuid;
+    this.acceptsForeign = false;
+  }
+
+  /** The volume begins without it: only repair brings it in. */
+  leaveOut(): void {
+    this.mode = "faulted";
+    if (this.phase === "waitQuorum") this.phase = "liveRepairReady";
   }
 
   send(message: Message): void {
@@ -403,7 +440,7 @@ export class Replica implements StreamHandler {
       case "superseded": {
         const fault = this.#named(verdict.fault);
         this.drop(fault);
-        this.#owner.superseded(fault);
+        this.#owner.superseded(this.index, fault);
         return;
       }
     }

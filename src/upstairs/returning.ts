@@ -2,9 +2,18 @@ import { Fault } from "../base/fault.js";
 import type { JobId } from "../base/ids.js";
 import type { Activation } from "./activation.js";
 import type { Ending } from "./ending.js";
+import type { RegionClass } from "./evidence.js";
 import type { Members } from "./members.js";
 import type { Phase, Versions } from "./negotiation.js";
+import { foreignWords } from "./quorum.js";
 import type { Replica } from "./replica.js";
+
+const WHY_REPAIR: Readonly<Record<RegionClass, string>> = {
+  ours: "has missed too much to be caught up by replay: it needs repair",
+  former: "is a former region of this volume: it needs repair",
+  empty: "is empty: it is made equal to the other two",
+  foreign: "holds foreign data, which is given up: it is made equal to the other two",
+};
 
 /** Replicas that come and go while the volume is in use: how each one comes back is its mode. */
 export class Returning {
@@ -29,14 +38,40 @@ export class Returning {
       this.#activation.arrived(replica, versions);
       return;
     }
+    replica.phase = "liveRepairReady";
+    replica.versions = versions;
+    this.#offer(replica);
+  }
+
+  /** The volume is in use: whoever stands ready for repair may be repaired. */
+  offerAll(): void {
+    for (const replica of this.#members.replicas)
+      if (replica.phase === "liveRepairReady") this.#offer(replica);
+  }
+  /** Is this region one that may be written over? Then it takes its place, and the engine repairs it. */
+  #offer(replica: Replica): void {
+    const members = this.#members;
+    const { register, options, engine } = members;
+    const { index, name } = replica;
+    if (members.state !== "active") return;
+    const candidate = { uuid: replica.region!.uuid, versions: replica.versions! };
+    const what = register.classOf(candidate);
+    const mayTake = options.accept?.foreign === true || replica.acceptsForeign;
+    if (what === "foreign" && !mayTake) {
+      const fault = new Fault("TRIVET_E_REGION_FOREIGN", foreignWords(index, candidate));
+      replica.region = null;
+      replica.drop(fault);
+      this.refused(index, fault);
+      return;
+    }
     replica.settled("liveRepairReady");
-    members.note(
-      "warn",
-      "replica.needsRepair",
-      `${replica.name} is back, but has missed too much to be caught up by replay: it needs repair`,
-      index,
-    );
-    members.engine.readyForRepair(index, replica.stream!, replica.repairAddress);
+    const { connections } = replica;
+    register.takesPlace(index, candidate.uuid, () => {
+      if (replica.connections !== connections || replica.phase !== "liveRepairReady") return;
+      if (members.state !== "active") return;
+      members.note("warn", "replica.needsRepair", `${name} ${WHY_REPAIR[what]}`, index);
+      engine.readyForRepair(index, replica.stream!, replica.repairAddress);
+    });
   }
 
   // Repair, as the engine does it
@@ -51,6 +86,7 @@ export class Returning {
     replica.settled("active");
     replica.isRepairing = false;
     replica.mode = "new";
+    this.#members.register.caughtUp(index);
   }
   repairFailed(index: number, fault: Fault, pauseMs: number): void {
     const replica = this.#members.replicas[index]!;
@@ -97,15 +133,18 @@ export class Returning {
       `the connection to ${replica.name} ended (${phase}): ${fault.message}`,
       index,
     );
-    if (phase === "reconcile") this.#activation.leftReconciliation(replica, fault);
     if (phase === "active" && replica.mode === "new") replica.mode = "offline";
-    if (replica.mode === "new") replica.region = null;
+    if (replica.mode === "new") {
+      replica.region = null;
+      this.#activation.left(replica, phase, fault);
+    }
     if (members.state === "stopping" && core.canDoWithout(core.lanes[index]!))
       this.giveUp(
         index,
         new Fault("TRIVET_E_CONNECTION", `${replica.name} left while the volume stops`),
       );
-    if (replica.mode === "offline" && !core.replayPossible)
+    // The last two are never given up: somebody has to know what the volume holds.
+    if (replica.mode === "offline" && !core.replayPossible && core.canDoWithout(core.lanes[index]!))
       this.giveUp(
         index,
         new Fault(
@@ -122,6 +161,7 @@ export class Returning {
     replica.mode = "faulted";
     replica.drop(fault);
     members.engine.giveUp(index);
+    members.register.fellBehind(index);
     members.note(
       "error",
       "replica.faulted",
@@ -143,7 +183,17 @@ export class Returning {
   /** What answers there will not do, and trying again would not help. */
   refused(index: number, fault: Fault): void {
     const members = this.#members;
-    if (members.state === "activating") this.#ending.end(fault);
-    else members.note("error", "replica.refused", fault.line, index);
+    const { core } = members.engine;
+    const replica = members.replicas[index]!;
+    const isNews = replica.refused?.message !== fault.message;
+    replica.refused = fault;
+    replica.leastPauseMs = members.tuning.refusedMs;
+    if (isNews) members.note("error", "replica.refused", fault.line, index);
+    if (replica.mode === "new") this.#activation.refused(fault);
+    else if (fault.code === "TRIVET_E_REGION_CHANGED" && core.canDoWithout(core.lanes[index]!)) {
+      // What it was is gone from there. What is there now may be repaired, if it may be written over.
+      replica.leastPauseMs = 0;
+      this.giveUp(index, fault);
+    }
   }
 }

@@ -26,6 +26,8 @@ export interface ReplicaStatus {
   readonly readBytesAnswered: number;
   /** What went wrong last, when it is not well. */
   readonly trouble: string | null;
+  /** Why the region that answers there is not used, and what would overrule that. */
+  readonly refused: string | null;
 }
 
 export interface UpstairsStatus {
@@ -36,6 +38,8 @@ export interface UpstairsStatus {
   readonly upstairsId: Uuid;
   readonly sessionId: Uuid;
   readonly readOnly: boolean;
+  /** In use with fewer than three replicas in step. */
+  readonly degraded: boolean;
   readonly sizeBytes: number;
   readonly blockBytes: number;
   readonly replicas: readonly ReplicaStatus[];
@@ -64,6 +68,7 @@ export function upstairsStatus(membership: Membership, nowMs: number): UpstairsS
     upstairsId: ids.upstairsId,
     sessionId: ids.sessionId,
     readOnly: members.readOnly,
+    degraded: members.state === "active" && core.activeCount < 3,
     sizeBytes: core.sizeBytes,
     blockBytes: core.blockBytes,
     replicas: members.replicas.map((replica, index) => {
@@ -86,6 +91,7 @@ export function upstairsStatus(membership: Membership, nowMs: number): UpstairsS
         readsAnswered: lane.readsAnswered,
         readBytesAnswered: lane.readBytesAnswered,
         trouble: replica.trouble?.message ?? null,
+        refused: replica.refused?.message ?? null,
       };
     }),
     reconciliation:

@@ -13,7 +13,21 @@ export class Takeover {
     this.#ending = ending;
   }
 
-  superseded(fault: Fault): void {
+  /** A downstairs says so; one is enough, unless its region is none of the volume's. */
+  told(index: number, fault: Fault): void {
+    const members = this.#members;
+    const { mode, region, name } = members.replicas[index]!;
+    const isOurs = mode === "new" || mode === "offline" || members.register.has(region?.uuid);
+    if (isOurs) this.#superseded(fault);
+    else
+      members.note(
+        "warn",
+        "replica.taken",
+        `the region at ${name} is used by another volume: ${fault.message}`,
+        index,
+      );
+  }
+  #superseded(fault: Fault): void {
     if (this.#members.state !== "ended") this.#ending.end(fault);
   }
 
@@ -36,10 +50,11 @@ export class Takeover {
     );
     if (isActive && !members.isInDoubt) return;
     const nowMs = members.ports.clock.nowMs();
-    const refusing = whoRefuses(replicas, isActive, nowMs, members.tuning);
+    const judges = replicas.filter(({ refused }) => refused === null);
+    const refusing = whoRefuses(judges, isActive, nowMs, members.tuning);
     if (refusing.length < 2) return;
     const whom = refusing.map((other) => other.name).join(" and ");
-    this.superseded(
+    this.#superseded(
       new Fault(
         "TRIVET_E_SUPERSEDED",
         `${whom} refuse generation ${generation}: another host is active with a higher one`,

@@ -1,9 +1,11 @@
 import type { Fault } from "../base/fault.js";
 import type { BlockDevice, DeviceClient } from "../ports/device.js";
+import type { Address } from "../ports/stream.js";
 import type { Engine } from "./engine.js";
 import type { Done } from "./members.js";
 import { Membership } from "./membership.js";
 import type { UpstairsOptions, UpstairsPorts } from "./options.js";
+import type { ReplaceAnswer } from "./replacing.js";
 import { type UpstairsStatus, upstairsStatus } from "./status.js";
 
 export interface UpstairsEvents {
@@ -40,6 +42,13 @@ export class Upstairs implements BlockDevice {
   /** Finishes what was asked for, flushes everywhere, closes. The fault, if any, says what could not be done. */
   stop(then: Done): void {
     this.#membership.stop(then);
+  }
+  /**
+   * From now on the replica at `from` is at `to`, with the same region or another one, which is repaired. `acceptsForeign`: also with one
+   * that holds data of something else.
+   */
+  replace(from: Address, to: Address, acceptsForeign = false): ReplaceAnswer {
+    return this.#membership.replace(from, to, acceptsForeign);
   }
   status(): UpstairsStatus {
     return upstairsStatus(this.#membership, this.#ports.clock.nowMs());

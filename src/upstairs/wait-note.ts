@@ -5,6 +5,8 @@ import type { Replica } from "./replica.js";
 export function waitNote(
   replicas: readonly Replica[],
   reconciliation: Reconciliation | null,
+  why: string | null,
+  degradedAfterMs: number | null,
 ): { readonly level: "info" | "warn"; readonly event: string; readonly text: string } {
   if (reconciliation !== null)
     return {
@@ -15,9 +17,11 @@ export function waitNote(
   const whom = replicas
     .filter(({ phase }) => phase !== "waitQuorum")
     .map(({ name, trouble, phase }) => `${name}: ${trouble?.message ?? phase}`);
+  const needed = degradedAfterMs === null ? "all three replicas are" : "two replicas are";
+  const more = why === null ? "" : `${why}; `;
   return {
     level: "warn",
     event: "volume.waiting",
-    text: `all three replicas are needed to start; waiting for ${whom.join("; ")}`,
+    text: `${needed} needed to start; ${more}waiting for ${whom.join("; ")}`,
   };
 }

@@ -8,6 +8,7 @@ import { type Journal, nullJournal } from "../../src/ports/journal.js";
 import type { NoteFields } from "../../src/ports/notes.js";
 import type { Address, Cancel, Dialer, DialResult } from "../../src/ports/stream.js";
 import type { Tuning, UpstairsOptions } from "../../src/upstairs/options.js";
+import type { RecordKeeper, VolumeRecord } from "../../src/upstairs/record.js";
 import { Upstairs } from "../../src/upstairs/upstairs.js";
 import { FakeArena } from "./arena.js";
 import { FakeHasher } from "./hasher.js";
@@ -53,6 +54,17 @@ export class ModelDialer implements Dialer {
       replica.accept(theirs);
       then(null, ours);
     });
+  }
+}
+
+/** Remembers a volume's regions from one upstairs to the next. */
+export class FakeKeeper implements RecordKeeper {
+  last: VolumeRecord | null = null;
+  /** What saving ends with. */
+  fault: Fault | null = null;
+  save(record: VolumeRecord, then: (fault: Fault | null) => void): void {
+    if (this.fault === null) this.last = record;
+    then(this.fault);
   }
 }
 

@@ -118,7 +118,7 @@ t.test("a replica out of order is dropped and tried again", async (t) => {
 });
 
 t.test("a reconciliation that fails starts over", async (t) => {
-  const stage = stageOf({ upstairs: given(3n) });
+  const stage = stageOf({ upstairs: { ...given(3n), degradedAfterMs: null } });
   Object.assign(stage.replicas[0]!.extents[2]!, { generation: 2n, flushNumber: 4 });
   stage.replicas[1]!.extents[5]!.dirty = true;
   let errors = 1;

@@ -20,6 +20,7 @@ const terms = (over: Partial<Terms> = {}): Terms => ({
   generation: G,
   readOnly: false,
   mode: "new",
+  tookPart: false,
   inDoubt: false,
   extentCount: 8,
   regionProblem: () => null,
@@ -98,10 +99,25 @@ t.test("negotiation: what each message means in each phase", async (t) => {
     [
       "getExtentVersions",
       versions(6n),
-      { mode: "offline", inDoubt: true },
+      { mode: "offline", inDoubt: true, tookPart: true },
       "superseded TRIVET_E_SUPERSEDED",
     ],
-    ["getExtentVersions", versions(6n), { mode: "faulted" }, "superseded TRIVET_E_SUPERSEDED"],
+    [
+      "getExtentVersions",
+      versions(6n),
+      { mode: "faulted", inDoubt: true, tookPart: true },
+      "superseded TRIVET_E_SUPERSEDED",
+    ],
+    // Two others are with us: whatever it carries is no newer than this session.
+    ["getExtentVersions", versions(6n), { mode: "faulted", tookPart: true }, "versions"],
+    ["getExtentVersions", versions(6n), { mode: "replaced" }, "versions"],
+    // Never seen before, and nobody to vouch for us.
+    [
+      "getExtentVersions",
+      versions(6n),
+      { mode: "faulted", inDoubt: true },
+      "drop TRIVET_E_GENERATION_TOO_LOW",
+    ],
     ["getExtentVersions", versions(6n), { mode: "offline", readOnly: true }, "versions"],
     ["waitQuorum", versions(0n), {}, "drop TRIVET_E_PROTOCOL"],
     ["active", info, {}, "drop TRIVET_E_PROTOCOL"],
@@ -132,7 +148,7 @@ t.test("regions: what may stand together", async (t) => {
     "TRIVET_E_GEOMETRY_MISMATCH",
   );
   t.equal(check(c, 0, [a, b, null], undefined, "offline"), "TRIVET_E_REGION_CHANGED");
-  t.equal(check(c, 0, [a, b, null], undefined, "faulted"), "TRIVET_E_REGION_CHANGED");
+  t.equal(check(c, 0, [a, b, null], undefined, "faulted"), "fine");
   t.equal(check(c, 0, [a, b, null], undefined, "replaced"), "fine");
   t.equal(check(c, 0, [a, b, null], undefined, "new"), "fine");
   t.equal(

@@ -1,7 +1,7 @@
 import t from "tap";
 import { DeviceStatus, FUA } from "../../../src/ports/device.js";
 import { hashApi, ModelReplica, regionOf } from "../../kit/replica.js";
-import { Stage, type StageOptions } from "../../kit/upstairs-stage.js";
+import { FakeKeeper, Stage, type StageOptions } from "../../kit/upstairs-stage.js";
 import { World } from "../../kit/world.js";
 
 const hash = await hashApi();
@@ -18,7 +18,8 @@ const modes = (stage: Stage): string[] =>
   stage.upstairs.status().replicas.map(({ mode, phase }) => `${mode} ${phase}`);
 
 t.test("an offline replica with too many jobs waiting is given up; two go on", async (t) => {
-  const stage = active({ tuning: { offlineJobsMax: 20 } });
+  const record = new FakeKeeper();
+  const stage = active({ tuning: { offlineJobsMax: 20 }, upstairs: { record } });
   stage.replicas[1]!.crash();
   stage.world.advance(10);
   const tags = Array.from({ length: 50 }, (_, i) => stage.guest.write(i * BLOCK, block(i)));
@@ -47,7 +48,7 @@ t.test("an offline replica with too many jobs waiting is given up; two go on", a
   // A restart makes it whole again.
   const again = new Stage(stage.world, hash, {
     replicas: stage.replicas,
-    upstairs: { generation: { kind: "given", value: 2n } },
+    upstairs: { generation: { kind: "given", value: 2n }, record },
   });
   t.equal(again.activate(), null);
   t.ok(again.said("volume.reconciled").length === 1);
