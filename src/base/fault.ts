@@ -179,6 +179,16 @@ export const FAULTS = {
     advice: "Look at trivet status and ask again when that has changed.",
   },
 
+  // Requests to a volume that runs
+  TRIVET_E_NOT_ACTIVE: {
+    exit: "environment",
+    advice: "Wait until the volume is active; trivet status says what it waits for.",
+  },
+  TRIVET_E_SCRUB_RUNNING: {
+    exit: "environment",
+    advice: "Wait for its end, or stop it first.",
+  },
+
   // NBD clients
   TRIVET_E_NBD_PROTOCOL: { exit: "peer", advice: "Use a client that speaks fixed newstyle NBD." },
   TRIVET_E_NBD_TIMEOUT: { exit: "peer", advice: "The client did not finish its handshake." },

@@ -20,6 +20,7 @@ import { Reads } from "./reads.js";
 import type { RepairAddress } from "./reconcile.js";
 import { Reissue } from "./reissue.js";
 import { replay } from "./replay.js";
+import { Scrub } from "./scrub.js";
 import { Writes } from "./writes.js";
 import { Zeroes } from "./zeroes.js";
 
@@ -40,6 +41,7 @@ export class Engine {
   readonly #reissue: Reissue;
   readonly #reports: ErrorReports;
   readonly heal: Heal;
+  readonly scrub: Scrub;
   #state: EngineState = "closed";
   #readOnly = false;
   #nextTicket = 0;
@@ -60,6 +62,13 @@ export class Engine {
     this.heal = new Heal(this.core, () => this.#state === "running" && !this.#readOnly);
     this.#reads = new Reads(this.core, this.#writes, this.heal);
     this.heal.connect(this.#reads, this.#writes);
+    this.scrub = new Scrub(this.core, this.#reads, this.#writes, this.heal, {
+      problem: () => this.#scrubProblem(),
+      requests: () =>
+        this.counts.reads + this.counts.writes + this.counts.flushes + this.counts.zeroes,
+      waiting: () =>
+        this.#writes.queuedCount + this.core.room.length + (this.#reads.isWaiting ? 1 : 0),
+    });
     this.#zeroes = new Zeroes(this.core, this.#writes, this.#flushes, () => this.#nextTicket++);
     this.#reports = new ErrorReports(this.core);
     this.#reissue = new Reissue(this.core, this.#writes, this.#flushes, this.#zeroes);
@@ -204,6 +213,16 @@ export class Engine {
   #checkWrite(offset: number, length: number): DeviceStatus {
     if (this.#state === "running" && this.#readOnly) return DeviceStatus.readOnly;
     return this.#check(offset, length, DeviceStatus.noSpace);
+  }
+
+  #scrubProblem(): Fault | null {
+    if (this.#state !== "running")
+      return new Fault("TRIVET_E_NOT_ACTIVE", "the volume is not active");
+    if (!this.#readOnly) return null;
+    return new Fault(
+      "TRIVET_E_READ_ONLY",
+      "the volume is read-only, and a scrub may have to write",
+    );
   }
 
   // Replicas.
@@ -397,6 +416,7 @@ export class Engine {
     // A timer left behind would keep a process that has nothing else to do.
     for (const timer of this.#graceTimers) timer?.cancel();
     this.heal.dispose();
+    this.scrub.dispose();
     this.#reads.dispose();
     this.#flushes.dispose();
     this.#writes.dispose();

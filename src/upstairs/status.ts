@@ -3,6 +3,7 @@ import type { HealStatus } from "./heal.js";
 import type { VolumeState } from "./members.js";
 import type { Membership } from "./membership.js";
 import type { Mode, Phase } from "./negotiation.js";
+import type { ScrubStatus } from "./scrub-status.js";
 
 export interface ReplicaStatus {
   readonly address: string;
@@ -53,6 +54,8 @@ export interface UpstairsStatus {
   readonly writeMemory: { readonly usedBytes: number; readonly sizeBytes: number };
   readonly readMemory: { readonly usedBytes: number; readonly sizeBytes: number };
   readonly heal: HealStatus;
+  /** The scrub that runs, or the last one. */
+  readonly scrub: ScrubStatus | null;
   readonly counts: Readonly<Record<string, number>>;
 }
 
@@ -105,6 +108,7 @@ export function upstairsStatus(membership: Membership, nowMs: number): UpstairsS
     writeMemory: { usedBytes: core.writeShare.usedBytes, sizeBytes: core.writeShare.sizeBytes },
     readMemory: { usedBytes: core.readShare.usedBytes, sizeBytes: core.readShare.sizeBytes },
     heal: engine.heal.status,
+    scrub: engine.scrub.status,
     counts: {
       ...engine.counts,
       ...engine.readCounts,

@@ -6,6 +6,7 @@ import type { Done } from "./members.js";
 import { Membership } from "./membership.js";
 import type { UpstairsOptions, UpstairsPorts } from "./options.js";
 import type { ReplaceAnswer } from "./replacing.js";
+import type { Scrubbing, ScrubOptions, ScrubStatus } from "./scrub-status.js";
 import { type UpstairsStatus, upstairsStatus } from "./status.js";
 
 export interface UpstairsEvents {
@@ -20,7 +21,7 @@ export interface UpstairsEvents {
  * A volume on three downstairs as a block device. Requests are served from the moment `activate` answered without a fault until
  * `stop` is called. The README of this folder describes what it promises and how.
  */
-export class Upstairs implements BlockDevice {
+export class Upstairs implements BlockDevice, Scrubbing {
   readonly volatile = true;
   readonly #membership: Membership;
   readonly #engine: Engine;
@@ -52,6 +53,19 @@ export class Upstairs implements BlockDevice {
   }
   status(): UpstairsStatus {
     return upstairsStatus(this.#membership, this.#ports.clock.nowMs());
+  }
+
+  scrub(options: ScrubOptions, then: Done): void {
+    this.#engine.scrub.begin(options, then);
+  }
+  get scrubStatus(): ScrubStatus | null {
+    return this.#engine.scrub.status;
+  }
+  stopScrub(): boolean {
+    return this.#engine.scrub.stop();
+  }
+  setScrubRate(bytesPerSecond: number): boolean {
+    return this.#engine.scrub.setRate(bytesPerSecond);
   }
 
   /** 0 before activation. */
