@@ -20,7 +20,7 @@ const QUEUE_MAX = 4096;
 const LOST_MAX = 65_536;
 /** Pause between two ranges; what has to wait is looked at as often. */
 const PAUSE_MS = 10;
-const SWEEP_MS = 30_000;
+const SWEEP_MS = 10_000;
 /** A replica given up for bad blocks once more within a day after it was repaired has to rest: this long, doubled each time up to a day. */
 const REST_MS = 3_600_000;
 const DAY_MS = 24 * REST_MS;
@@ -188,8 +188,8 @@ export class Heal implements BadBlocks, MendOwner, WriteWatcher {
       return;
     for (let range = this.#queue[0]; range !== undefined; range = this.#queue[0]) {
       const { start, blocks } = range;
-      // Written meanwhile, perhaps.
-      if (core.lanes.some((lane) => lane.hasBad(start, blocks))) {
+      // Written meanwhile, perhaps. Whoever is away is seen to by the sweep.
+      if (core.lanes.some((lane) => lane.standing === "active" && lane.hasBad(start, blocks))) {
         if (this.#ofRanges.begin(start, blocks, NONE)) this.#queue.shift();
         return;
       }
