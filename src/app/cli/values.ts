@@ -25,6 +25,15 @@ export function parseSize(what: string, text: string): number {
   return bytes;
 }
 
+const MS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
+
+/** "30s", "500ms", "5m", "1h": milliseconds. */
+export function parseDuration(what: string, text: string): number {
+  const match = /^(\d{1,9})(ms|s|m|h)$/.exec(text);
+  if (match === null) throw usage(`${what}: "${text}" is no time; expected one such as 30s or 5m`);
+  return Number(match[1]) * MS[match[2]!]!;
+}
+
 export function parseCount(what: string, text: string, min: number, max: number): number {
   const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
   if (!(value >= min && value <= max)) {

@@ -8,7 +8,7 @@ import { type ServerFacts, upstairsReport } from "./volume-report.js";
 export function upstairsControl(upstairs: Upstairs, facts: () => ServerFacts): VolumeControl {
   return {
     status: () => upstairsReport(upstairs.status(), facts()),
-    replace: () => notYet("replacing a replica"),
+    replace: (old, replacement) => upstairs.replace(old, replacement),
     startScrub: () => notYet("scrub"),
     stopScrub: () => notYet("scrub"),
     setRepairRate: () => notYet("live repair"),

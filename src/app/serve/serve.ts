@@ -8,10 +8,12 @@ import { nullJournal } from "../../ports/journal.js";
 import type { Notes } from "../../ports/notes.js";
 import type { Address } from "../../ports/stream.js";
 import type { GenerationSource } from "../../upstairs/options.js";
+import type { RecordKeeper } from "../../upstairs/record.js";
 import { Upstairs } from "../../upstairs/upstairs.js";
 import { MemoryDevice } from "../../volume/memory.js";
 import { UnalignedDevice } from "../../volume/unaligned.js";
 import type { Shell } from "../cli/command.js";
+import { showAddress } from "../cli/values.js";
 import { memoryControl, upstairsControl } from "../control/adapter.js";
 import { ControlListener } from "../control/listener.js";
 import { memoryReport, type ServerFacts } from "../control/volume-report.js";
@@ -206,16 +208,22 @@ function openTargets(
   targets: readonly Address[],
   facts: () => ServerFacts,
 ): Volume {
-  warnOfSharedHosts(targets, notes);
   const state = loadState(settings, notes);
+  const actual = state?.targetsFor(targets) ?? targets;
+  warnOfMoved(targets, actual, notes);
+  warnOfSharedHosts(actual, notes);
+  warnOfFlags(settings, notes);
   let superseded: Fault | undefined;
   const upstairs = new Upstairs(
     {
-      targets,
+      targets: actual,
       upstairsId: state?.upstairsId ?? host.random.uuid(),
       generation: generationSource(settings, state),
       readOnly: settings.readOnly,
       ack: settings.ack,
+      degradedAfterMs: settings.degradedAfterMs,
+      accept: settings.accept,
+      ...(state === undefined ? {} : { record: recordKeeper(state, targets) }),
     },
     {
       dialer: host.dialer,
@@ -286,6 +294,44 @@ function generationSource(
       );
     },
   };
+}
+
+const recordKeeper = (state: VolumeState, configured: readonly Address[]): RecordKeeper => ({
+  last: state.record,
+  save: (record, then) => {
+    state.saveRecord(record, configured).then(
+      () => then(null),
+      (error) => then(error instanceof Fault ? error : new Fault("TRIVET_E_FILE", `${error}`)),
+    );
+  },
+});
+
+/** A replica was replaced while the volume was in use, and whoever wrote the configuration does not know it yet. */
+function warnOfMoved(
+  configured: readonly Address[],
+  actual: readonly Address[],
+  notes: Notes,
+): void {
+  for (const [place, address] of actual.entries()) {
+    const [was, is] = [showAddress(configured[place]!), showAddress(address)];
+    if (was === is) continue;
+    notes(
+      "warn",
+      "volume.target-moved",
+      `target ${place} was replaced: ${is} is used, not ${was} as configured. Write ${is} into the configuration, here and on every host that may take the volume over`,
+    );
+  }
+}
+
+/** They are for one start. */
+function warnOfFlags({ accept }: ServeSettings, notes: Notes): void {
+  for (const [name, isGiven] of Object.entries(accept))
+    if (isGiven)
+      notes(
+        "warn",
+        "volume.accept",
+        `accept-${name} is given: a check that keeps data from being lost is off. Leave it out at the next start`,
+      );
 }
 
 function warnOfSharedHosts(targets: readonly Address[], notes: Notes): void {

@@ -1,14 +1,17 @@
 import { basename, join } from "node:path";
 import { Fault } from "../../base/fault.js";
 import type { Generation } from "../../base/ids.js";
+import { DEGRADED_AFTER_MS } from "../../base/limits.js";
 import type { Level } from "../../ports/notes.js";
 import type { Address } from "../../ports/stream.js";
 import { blockShift } from "../../region/geometry.js";
+import type { Accept } from "../../upstairs/quorum.js";
 import type { Input, OptionSpecs } from "../cli/command.js";
 import { usage } from "../cli/usage.js";
 import {
   parseAddress,
   parseChoice,
+  parseDuration,
   parseGeneration,
   parseSize,
   showAddress,
@@ -50,6 +53,20 @@ export const SERVE_OPTIONS: OptionSpecs = {
     shownDefault: "quorum",
     help: "Answer a write when two replicas have it, or at once",
   },
+  "degraded-after": {
+    value: "TIME|never",
+    shownDefault: "30s",
+    help: "How long two replicas wait for the third before the volume starts without it",
+  },
+  "accept-empty": {
+    help: "Once: empty regions may stand for replicas that are lost",
+  },
+  "accept-foreign": {
+    help: "Once: a region that holds data of something else is written over",
+  },
+  "accept-older": {
+    help: "Once: one replica and an older one are enough to start",
+  },
   "read-only": { help: "Refuse writes; for downstairs in read-only mode" },
   "block-size": { value: "BYTES", shownDefault: "1", help: "Smallest request, for --memory" },
   arena: { value: "SIZE", shownDefault: ARENA_DEFAULT, help: "Memory for data under way" },
@@ -58,7 +75,10 @@ export const SERVE_OPTIONS: OptionSpecs = {
     shownDefault: "auto",
     help: "How the kernel is asked: by io_uring, or by plain system calls",
   },
-  "state-dir": { value: "DIR", help: "Where the last used generation is kept" },
+  "state-dir": {
+    value: "DIR",
+    help: "Where the last used generation and the ids of the regions are kept",
+  },
   control: {
     value: "PATH|none",
     shownDefault: "NAME.control in the runtime directory",
@@ -88,6 +108,9 @@ export interface ServeSettings {
   readonly generation: Generation | undefined;
   readonly ack: "quorum" | "buffered";
   readonly readOnly: boolean;
+  /** Milliseconds; null: never. */
+  readonly degradedAfterMs: number | null;
+  readonly accept: Accept;
   readonly arenaBytes: number;
   readonly engine: Engine;
   readonly stateFolder: string;
@@ -157,6 +180,12 @@ export function readSettings(
     generation: sources.get("gen", parseGeneration),
     ack: sources.get("ack", (w, text) => parseChoice(w, text, ["quorum", "buffered"])) ?? "quorum",
     readOnly: sources.flag("read-only"),
+    degradedAfterMs: readDegradedAfter(sources),
+    accept: {
+      empty: sources.flag("accept-empty"),
+      foreign: sources.flag("accept-foreign"),
+      older: sources.flag("accept-older"),
+    },
     arenaBytes: readArena(sources, backing),
     engine: sources.get("engine", parseEngine) ?? "auto",
     stateFolder: sources.get("state-dir", (_, text) => text) ?? defaultStateFolder(env),
@@ -186,6 +215,8 @@ export function defaultSettings(
     generation: undefined,
     ack: "quorum",
     readOnly: false,
+    degradedAfterMs: DEGRADED_AFTER_MS,
+    accept: {},
     arenaBytes: parseSize("--arena", ARENA_DEFAULT),
     engine: "auto",
     stateFolder: defaultStateFolder(env),
@@ -232,6 +263,18 @@ export function checkTargets(targets: readonly Address[]): void {
     }
     seen.add(target);
   }
+}
+
+/** A second at least: replicas that are all there should be found before anybody is left out. */
+function readDegradedAfter(sources: Sources): number | null {
+  const read = (what: string, text: string): number | null => {
+    if (text === "never") return null;
+    const ms = parseDuration(what, text);
+    if (ms < 1000) throw usage(`${what}: ${text} is too short; expected 1s or more, or never`);
+    return ms;
+  };
+  const found = sources.get("degraded-after", read);
+  return found === undefined ? DEGRADED_AFTER_MS : found;
 }
 
 function readArena(sources: Sources, backing: Backing): number {

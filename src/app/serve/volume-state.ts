@@ -3,30 +3,44 @@ import { mkdirSync, readFileSync } from "node:fs";
 import { mkdir, open, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { Fault } from "../../base/fault.js";
-import { parseUuid, type Uuid } from "../../base/ids.js";
+import type { Uuid } from "../../base/ids.js";
 import type { Notes } from "../../ports/notes.js";
+import type { Address } from "../../ports/stream.js";
+import type { VolumeRecord } from "../../upstairs/record.js";
+import { showAddress } from "../cli/values.js";
 import { syncDirectory } from "../files.js";
 import { asFault } from "../report.js";
+import { parseState, type StateContent, stateText } from "./state-file.js";
 
 /**
- * What a volume remembers between two runs on this host: the id that its downstairs know it by, and the highest
- * generation it used, so that the next one is higher even when the clock was set back.
+ * What a volume remembers between two runs on this host: the id that its downstairs know it by, the highest generation it
+ * used, so that the next one is higher even when the clock was set back, and which regions it is made of.
  */
 export class VolumeState {
-  readonly upstairsId: Uuid;
-  /** 0: none was used here. */
-  readonly lastUsed: bigint;
   readonly #folder: string;
   readonly #path: string;
+  #content: StateContent;
+  /** Writes follow each other; each one writes what is known when its turn comes. */
+  #writing: Promise<void> = Promise.resolve();
 
-  private constructor(folder: string, name: string, upstairsId: Uuid, lastUsed: bigint) {
+  private constructor(folder: string, name: string, content: StateContent) {
     this.#folder = folder;
     this.#path = statePath(folder, name);
-    this.upstairsId = upstairsId;
-    this.lastUsed = lastUsed;
+    this.#content = content;
   }
 
-  /** A file that cannot be understood is reported and replaced: it holds nothing that the clock does not give, usually. */
+  get upstairsId(): Uuid {
+    return this.#content.upstairsId;
+  }
+  /** 0: none was used here. */
+  get lastUsed(): bigint {
+    return this.#content.lastUsed;
+  }
+  get record(): VolumeRecord | null {
+    return this.#content.record;
+  }
+
+  /** A file that cannot be understood is reported and replaced: without it the regions themselves have to tell. */
   static load(folder: string, name: string, notes: Notes): VolumeState {
     const path = statePath(folder, name);
     mkdirSync(folder, { recursive: true });
@@ -36,23 +50,57 @@ export class VolumeState {
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
     }
-    const parsed = text === undefined ? undefined : parse(text);
+    const parsed = text === undefined ? undefined : parseState(text);
     if (text !== undefined && parsed === undefined) {
       notes("warn", "state.unreadable", `${path} cannot be understood and is begun anew`);
+    } else if (parsed?.isPartial) {
+      notes(
+        "warn",
+        "state.partial",
+        `${path} is of another version, or damaged: what was understood is used, the rest is begun anew`,
+      );
     }
-    const id = parsed?.upstairsId ?? (randomUUID() as Uuid);
-    return new VolumeState(folder, name, id, parsed?.lastUsed ?? 0n);
+    const fresh = {
+      upstairsId: randomUUID() as Uuid,
+      lastUsed: 0n,
+      record: null,
+      configured: [],
+    };
+    return new VolumeState(folder, name, parsed?.content ?? fresh);
   }
 
-  /** Durable when it returns. Throws a Fault. */
+  /** Where the replicas are: as configured, or where they were moved to since that was configured. */
+  targetsFor(configured: readonly Address[]): readonly Address[] {
+    const { record, configured: before } = this.#content;
+    const isSame = configured.map(showAddress).join() === before.map(showAddress).join();
+    return isSame && record !== null ? record.targets : configured;
+  }
+
+  /** Durable when it resolves. Rejects with a Fault. */
   async save(generation: bigint): Promise<void> {
-    const text = JSON.stringify({ upstairs_id: this.upstairsId, generation: `${generation}` });
+    this.#content = { ...this.#content, lastUsed: generation };
+    await this.#write();
+  }
+  async saveRecord(record: VolumeRecord, configured: readonly Address[]): Promise<void> {
+    this.#content = { ...this.#content, record, configured };
+    if (record.generation > this.lastUsed)
+      this.#content = { ...this.#content, lastUsed: record.generation };
+    await this.#write();
+  }
+  #write(): Promise<void> {
+    this.#writing = this.#writing.then(
+      () => this.#writeNow(),
+      () => this.#writeNow(),
+    );
+    return this.#writing;
+  }
+  async #writeNow(): Promise<void> {
     const temporary = `${this.#path}.${process.pid}`;
     try {
       await mkdir(this.#folder, { recursive: true });
       const file = await open(temporary, "w", 0o644);
       try {
-        await file.writeFile(`${text}\n`);
+        await file.writeFile(stateText(this.#content));
         await file.sync();
       } finally {
         await file.close();
@@ -68,19 +116,6 @@ export class VolumeState {
 /** Names of volumes may hold anything; names of files may not. */
 const statePath = (folder: string, name: string): string =>
   join(folder, `${encodeURIComponent(name).replaceAll(".", "%2E").slice(0, 200)}.json`);
-
-function parse(text: string): { upstairsId: Uuid; lastUsed: bigint } | undefined {
-  try {
-    const json = JSON.parse(text) as { upstairs_id?: unknown; generation?: unknown };
-    const { upstairs_id: id, generation } = json;
-    if (typeof id !== "string" || typeof generation !== "string") return undefined;
-    const upstairsId = parseUuid(id);
-    if (upstairsId === undefined || !/^\d{1,20}$/.test(generation)) return undefined;
-    return { upstairsId, lastUsed: BigInt(generation) };
-  } catch {
-    return undefined;
-  }
-}
 
 /** Where state is kept: as told, as systemd says, or where such things go for this user. */
 export function defaultStateFolder(env: Readonly<Record<string, string | undefined>>): string {

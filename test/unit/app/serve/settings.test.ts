@@ -79,6 +79,39 @@ t.test("a file says the same, and options override it", async (t) => {
   removeFolder(folder);
 });
 
+t.test("two without the third, and what may be taken for granted", async (t) => {
+  t.equal(settings(...targets).degradedAfterMs, 30_000);
+  t.equal(settings(...targets, "--degraded-after", "2m").degradedAfterMs, 120_000);
+  t.equal(settings(...targets, "--degraded-after", "1500ms").degradedAfterMs, 1500);
+  t.equal(settings(...targets, "--degraded-after", "never").degradedAfterMs, null);
+  for (const bad of ["0s", "999ms", "30", "soon", "-1s", ""])
+    t.throws(() => settings(...targets, "--degraded-after", bad), { code: "TRIVET_E_USAGE" }, bad);
+  t.same(settings(...targets).accept, { empty: false, foreign: false, older: false });
+  t.same(settings(...targets, "--accept-foreign").accept, {
+    empty: false,
+    foreign: true,
+    older: false,
+  });
+  const folder = makeFolder();
+  const path = join(folder, "v.toml");
+  const base = 'target = ["10.0.0.1:1", "10.0.0.2:2", "10.0.0.3:3"]\n';
+  writeFileSync(
+    path,
+    `${base}degraded-after = "never"\naccept-empty = true\naccept-older = true\n`,
+  );
+  t.equal(settings(path).degradedAfterMs, null);
+  t.equal(settings(path, "--degraded-after", "5s").degradedAfterMs, 5000);
+  t.same(settings(path).accept, { empty: true, foreign: false, older: true });
+  writeFileSync(path, `${base}degraded-after = "now"\n`);
+  t.throws(() => settings(path), {
+    code: "TRIVET_E_CONFIG",
+    message: /v\.toml:2:1: degraded-after: "now" is no time/,
+  });
+  writeFileSync(path, `${base}accept-empty = "yes"\n`);
+  t.throws(() => settings(path), { code: "TRIVET_E_CONFIG", message: /accept-empty is "yes"/ });
+  removeFolder(folder);
+});
+
 t.test("volumes that cannot be meant", async (t) => {
   const usage = { code: "TRIVET_E_USAGE" };
   t.throws(() => settings(), usage);
