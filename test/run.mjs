@@ -126,7 +126,7 @@ function testFiles(root) {
 }
 
 /** Tests that start whole systems, measure time and hold ports: one after the other. */
-const SERIAL = ["dist/test/interop/", "dist/test/acceptance/"];
+const SERIAL = ["interop", "acceptance", "power", "kill"].map((name) => `dist/test/${name}/`);
 
 /** Returns the exit status. */
 export async function runTests(root, parts) {
@@ -150,7 +150,7 @@ export async function runTests(root, parts) {
     else tally.fail(`native: ${native} is missing`);
   }
   if (interop.length > 0) {
-    await tap(root, tally, "interop and acceptance tests", interop, [
+    await tap(root, tally, "whole programs: interop, acceptance, power cuts, kills", interop, [
       "--jobs=1",
       `--timeout=${INTEROP_TIMEOUT_S}`,
     ]);

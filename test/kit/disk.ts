@@ -1,5 +1,6 @@
 /** What a disk writes whole: 512 bytes, unless a disk is made with other sectors. */
 const SECTOR = 512;
+const ZEROS = Buffer.alloc(SECTOR);
 
 /**
  * One sector of a file. `versions`: everything that may be on the disk, oldest first; the last one is what the
@@ -208,7 +209,7 @@ export class FakeDisk {
     const buffer = Buffer.from(bytes);
     for (let at = 0; at < buffer.length; at += SECTOR) {
       const piece = buffer.subarray(at, at + SECTOR);
-      if (piece.some((byte) => byte !== 0)) node.writeSome(at, piece, () => true);
+      if (!piece.equals(ZEROS.subarray(0, piece.length))) node.writeSome(at, piece, () => true);
     }
     node.resize(buffer.length);
     node.synced(node.mark());

@@ -7,9 +7,12 @@ import type {
   JobId,
   Uuid,
 } from "../../src/base/ids.js";
+import { readBlockContext } from "../../src/crucible/fields.js";
 import { decode, type Message } from "../../src/crucible/messages.js";
+import { Sink } from "../../src/wire/cursor.js";
 import { SocketUpstairs } from "../peer/socket-upstairs.js";
 import { plain, sealed, type Value } from "../unit/store/rig.js";
+import { type Found, keyOf } from "./open.js";
 
 const UPSTAIRS = "aaaaaaaa-0000-4000-8000-000000000001" as Uuid;
 let sessions = 0;
@@ -34,6 +37,9 @@ export class Client {
   #since: number[] = [];
   #touched = new Map<number, number>();
 
+  /** Of every extent, as it was when the connection was made. */
+  extents: Found["extents"] = [];
+
   private constructor(socket: SocketUpstairs, generation: number) {
     this.#socket = socket;
     this.#generation = BigInt(generation) as Generation;
@@ -54,7 +60,13 @@ export class Client {
     await client.#ask({ kind: "HereIAm", ...as, ...hello }, "YesItsMe");
     await client.#ask({ kind: "PromoteToActive", ...as }, "YouAreNowActive");
     await client.#ask({ kind: "RegionInfoPlease" }, "RegionInfo");
-    await client.#ask({ kind: "ExtentVersionsPlease" }, "ExtentVersions");
+    const versions = await client.#ask({ kind: "ExtentVersionsPlease" }, "ExtentVersions");
+    if (versions.kind !== "ExtentVersions") throw new Error(versions.kind);
+    client.extents = Array.from(versions.flushNumbers, (flushNumber, extent) => ({
+      flushNumber,
+      generation: BigInt(versions.generations[extent]!),
+      dirty: Boolean(versions.dirty[extent]),
+    }));
     return client;
   }
   leave(): void {
@@ -81,6 +93,20 @@ export class Client {
       },
       `${job}`,
     );
+  }
+  /** What each block is, by the name that `keyOf` gives it. */
+  async read(start: number, count: number): Promise<string[]> {
+    const { job, common } = this.#job([]);
+    const message: Message = { kind: "ReadRequest", ...common, start: start as BlockIndex, count };
+    const answer = await this.#ask(message, `${job}`);
+    if (answer.kind !== "ReadResponse" || !answer.result.ok) throw new Error(answer.kind);
+    const { data, result } = answer;
+    const length = data.length / count;
+    return result.contexts.map((context, i) => {
+      const form = Buffer.alloc(readBlockContext.size(context));
+      readBlockContext.write(context, new Sink(form, 0, form.length));
+      return keyOf(Buffer.from(data.subarray(i * length, (i + 1) * length)), form);
+    });
   }
   flush(number: number): Promise<Message> {
     const { job, common } = this.#job([...this.#since, this.#lastFlush]);
@@ -109,7 +135,10 @@ export class Client {
     const extentId = extent as ExtentId;
     const after = [...this.#since, this.#lastFlush];
     const close = this.#job(after);
-    const closing = this.#ask({ kind: "ExtentLiveClose", ...close.common, extentId }, `${close.job}`);
+    const closing = this.#ask(
+      { kind: "ExtentLiveClose", ...close.common, extentId },
+      `${close.job}`,
+    );
     const copy = this.#job([close.job]);
     const from = {
       sourceClientId: 0 as ClientId,
@@ -120,7 +149,10 @@ export class Client {
       `${copy.job}`,
     );
     const open = this.#job([copy.job]);
-    const opening = this.#ask({ kind: "ExtentLiveReopen", ...open.common, extentId }, `${open.job}`);
+    const opening = this.#ask(
+      { kind: "ExtentLiveReopen", ...open.common, extentId },
+      `${open.job}`,
+    );
     for (const answer of await Promise.all([closing, copying, opening]))
       if ("result" in answer && !answer.result.ok) throw new Error(JSON.stringify(answer));
   }

@@ -195,7 +195,11 @@ export class RecordedDisk {
 
   /** What a program sees, by path below the directory of the recording. */
   current(): Contents {
-    return walk(this.#root, (node) => node.current, (node) => node.current);
+    return walk(
+      this.#root,
+      (node) => node.current,
+      (node) => node.current,
+    );
   }
   cut(chooser: Chooser): Contents {
     return walk(
@@ -238,24 +242,26 @@ export class RecordedDisk {
 
   apply(moment: Moment, at: number): void {
     const { call, isEnd } = moment;
-    if (call.kind === Kind.marker) return this.#marked(call, at);
+    const isWrite = call.kind === Kind.write;
     if (call.kind === Kind.send || call.kind === Kind.receive) return;
-    if (call.kind === Kind.close) return void this.#open.delete(`${call.process}.${call.fd}`);
-    if (!isEnd) {
-      if (call.kind === Kind.write) this.#file(call).begin(call);
-      else this.#pending.add(call);
-      return;
+    if (call.kind === Kind.marker) this.#marked(call, at);
+    else if (call.kind === Kind.close) this.#open.delete(`${call.process}.${call.fd}`);
+    else if (isWrite && !isEnd) this.#file(call).begin(call);
+    else if (isWrite) this.#file(call).ended(call, at, Math.max(0, call.result));
+    else if (!isEnd) this.#pending.add(call);
+    else {
+      this.#pending.delete(call);
+      if (call.result >= 0) this.#happened(call, at);
     }
-    this.#pending.delete(call);
-    if (call.kind === Kind.write) return this.#file(call).ended(call, at, Math.max(0, call.result));
-    if (call.result >= 0) this.#happened(call, at);
   }
   #happened(call: Call, at: number): void {
     switch (call.kind) {
       case Kind.open:
-        return this.#opened(call, at);
+        this.#opened(call, at);
+        return;
       case Kind.truncate:
-        return this.#file(call).resized(call.begin, at, call.number);
+        this.#file(call).resized(call.begin, at, call.number);
+        return;
       case Kind.sync:
         if (!this.#lies(call, this)) this.nodeOf(call)?.synced(call.begin);
         return;
@@ -342,11 +348,12 @@ export class RecordedDisk {
       return !seen.has(call.path) && this.#find(this.#below(call.path)) !== undefined;
     if (call.kind === Kind.rename) return !seen.has(call.path);
     if (call.kind === Kind.truncate)
-      return seen.get(this.#recording.directory + this.pathOf(this.#file(call)))?.length === call.number;
+      return (
+        seen.get(this.#recording.directory + this.pathOf(this.#file(call)))?.length === call.number
+      );
     if (call.kind === Kind.open && (call.flags & O_CREAT) !== 0)
       return (
-        seen.has(call.path) &&
-        ((call.flags & O_TRUNC) === 0 || seen.get(call.path)?.length === 0)
+        seen.has(call.path) && ((call.flags & O_TRUNC) === 0 || seen.get(call.path)?.length === 0)
       );
     return false;
   }

@@ -1,6 +1,7 @@
 import { Fault } from "../../src/base/fault.js";
 import type { RegionDefinition } from "../../src/crucible/region-definition.js";
 import { parseRegionConfig } from "../../src/region/config.js";
+import { FakeArena } from "../kit/arena.js";
 import { FakeDisk } from "../kit/disk.js";
 import { DIRECTORY, plain, Rig, xxh } from "../unit/store/rig.js";
 import type { Contents } from "./recording.js";
@@ -39,7 +40,7 @@ export function diskOf(contents: Contents, path: string): FakeDisk {
  * and opened again. Answers the first other block that reads differently then; null: none.
  */
 export function changeLater(disk: FakeDisk, found: Found): string | null {
-  const rig = Rig.open(disk, { latencyMs: 0, arenaBytes: ARENA_BYTES });
+  const rig = Rig.open(disk, { latencyMs: 0, arena: arena() });
   const { extentSize, extentCount, blockSize } = rig.store.definition;
   for (let extent = 0; extent < extentCount; extent++) {
     if (found.extents[extent]!.dirty) continue;
@@ -54,14 +55,14 @@ export function changeLater(disk: FakeDisk, found: Found): string | null {
       if (keyOf(data, context) !== found.keys[first + i])
         return `block ${first + i} is another one once the extent was recovered`;
   }
-  return null;
+  return closed(rig);
 }
 
 /** Opens with the code that `region run` opens with, and reads every block. */
 export function openDisk(disk: FakeDisk, after?: (disk: FakeDisk) => void): Found | Refusal {
   try {
     const watch = after === undefined ? {} : { after: () => after(disk) };
-    const rig = Rig.open(disk, { latencyMs: 0, arenaBytes: ARENA_BYTES, ...watch });
+    const rig = Rig.open(disk, { latencyMs: 0, arena: arena(), ...watch });
     const { store } = rig;
     const { extentSize, extentCount, blockSize } = store.definition;
     const most = Math.max(1, Math.floor(READ_BYTES / blockSize));
@@ -79,13 +80,26 @@ export function openDisk(disk: FakeDisk, after?: (disk: FakeDisk) => void): Foun
           keys.push(keyOf(data, context));
       }
     }
-    return { extents, keys };
+    const problem = closed(rig);
+    return problem === null ? { extents, keys } : { code: "closing", text: problem };
   } catch (error) {
     if (error instanceof Fault) return { code: error.code, text: error.message };
     return { code: "a bug", text: error instanceof Error ? error.stack! : String(error) };
   }
 }
 const ARENA_BYTES = 1536 * 1024;
+
+/** One for all openings, as long as each gives back what it took. */
+let shared = new FakeArena(ARENA_BYTES);
+function arena(): FakeArena {
+  if (shared.allocations > 0) shared = new FakeArena(ARENA_BYTES);
+  return shared;
+}
+function closed(rig: Rig): string | null {
+  const fault = rig.close();
+  if (fault !== null) return fault.message;
+  return rig.arena.allocations === 0 ? null : "memory was not given back";
+}
 const READ_BYTES = 64 * 1024;
 
 export function definitionIn(contents: Contents, path: string): RegionDefinition | undefined {

@@ -8,6 +8,7 @@ type Version = { readonly key: string; readonly epoch: number };
 type Range = { readonly from: number; readonly to: number };
 /** What an answer to a job or a step of a repair will promise. */
 type Pending = {
+  readonly number: number;
   readonly floors: readonly (readonly [block: number, version: number])[];
   readonly numbers: readonly (readonly [extent: number, flushNumber: number])[];
 };
@@ -15,7 +16,8 @@ type Pending = {
 /**
  * What a region may hold after a power cut, told by nothing but what its program heard and said. A block must show what
  * an answered flush covers or something newer; an extent must carry at least the answered number; one that is clean must hold exactly
- * what its number stands for; an extent that was replaced must be the old one or the new one, as a whole.
+ * what its number stands for; an extent that was replaced must be the old one or the new one, as a whole. While an extent is
+ * replaced nobody may have written to it what is carried out later.
  */
 export class Promises {
   readonly #region: RegionDefinition;
@@ -56,7 +58,10 @@ export class Promises {
   }
 
   /** `replaced`: what is in an extent file that has just got its name as a replacement. */
-  apply(moment: Moment, replaced: (moment: Moment) => { extent: number; found: Found } | null): void {
+  apply(
+    moment: Moment,
+    replaced: (moment: Moment) => { extent: number; found: Found } | null,
+  ): void {
     this.#conversations.apply(moment, (connection, message, said) => {
       if (message === null) this.#left(connection);
       else if (said) this.#answered(connection, message);
@@ -162,7 +167,7 @@ export class Promises {
       for (let block = extent * extentSize; block < (extent + 1) * extentSize; block++)
         floors.push([block, this.#now[block]!.from]);
     }
-    return { floors, numbers };
+    return { number, floors, numbers };
   }
   #keep(extent: number, number: number): void {
     const { extentSize } = this.#region;
@@ -186,7 +191,12 @@ export class Promises {
     this.#numbers[extent] = Math.min(this.#numbers[extent]!, flushNumber);
     this.#sent[extent] = flushNumber;
     this.#dirty.delete(extent);
-    this.#replaced[extent] = { floors, numbers: [[extent, flushNumber]] };
+    // A flush that came before may be carried out on either.
+    for (const [name, job] of this.#jobs) {
+      this.#keep(extent, job.number);
+      this.#jobs.set(name, { ...job, numbers: job.numbers.filter(([e]) => e !== extent) });
+    }
+    this.#replaced[extent] = { number: flushNumber, floors, numbers: [[extent, flushNumber]] };
   }
 
   /** What was not answered may have been done or not. */
@@ -223,8 +233,11 @@ export class Promises {
       if (wrong !== null) return wrong;
       if (!dirty) {
         const known = this.#exact.get(`${extent}/${flushNumber}`) ?? [];
-        const fits = known.some((ranges) => keys.every((key, i) => this.#in(extent, i, key, ranges[i]!)));
-        if (!fits) return `extent ${extent}: clean at flush ${flushNumber}, but not what that stood for`;
+        const fits = known.some((ranges) =>
+          keys.every((key, i) => this.#in(extent, i, key, ranges[i]!)),
+        );
+        if (!fits)
+          return `extent ${extent}: clean at flush ${flushNumber}, but not what that stood for`;
       }
       if (!this.#oneEpoch(extent, keys))
         return `extent ${extent}: a part of it was replaced, a part was not`;
@@ -269,5 +282,9 @@ function readForm(context: Context): Buffer {
     bytes.writeBigUInt64LE(context.hash, 4);
     return bytes;
   }
-  return Buffer.concat([Buffer.from([1, 0, 0, 0]), context.encryption.nonce, context.encryption.tag]);
+  return Buffer.concat([
+    Buffer.from([1, 0, 0, 0]),
+    context.encryption.nonce,
+    context.encryption.tag,
+  ]);
 }

@@ -50,6 +50,8 @@ export type Contents = Map<string, Buffer | null>;
 /** What happened in a directory, and what was in it at some moments. */
 export interface Recording {
   readonly directory: string;
+  /** As it was written. */
+  readonly log: Buffer;
   readonly moments: readonly Moment[];
   /** By the text of a marker. */
   readonly seen: ReadonlyMap<string, Contents>;
@@ -89,11 +91,10 @@ export function encodeCall(
 
 /** Throws when something was recorded that nobody could rebuild. */
 export function readRecording(
-  log: string,
+  bytes: Buffer,
   directory: string,
   seen: ReadonlyMap<string, Contents> = new Map(),
 ): Recording {
-  const bytes = readFileSync(log);
   const moments: Moment[] = [];
   const open = new Map<string, Call>();
   for (let at = 0; at < bytes.length; ) {
@@ -133,7 +134,7 @@ export function readRecording(
     }
     at += length;
   }
-  return { directory, moments, seen };
+  return { directory, log: bytes, moments, seen };
 }
 
 /** Everything below a directory, by full path. */

@@ -1,5 +1,5 @@
-import { prng } from "../kit/world.js";
 import { serveRegion } from "../kit/programs.js";
+import { prng } from "../kit/world.js";
 import { Client, type Source, Values } from "./client.js";
 import type { Recording } from "./recording.js";
 import { type RunOptions, type Shape, Stage } from "./stage.js";
@@ -67,7 +67,7 @@ async function recorded(play: (stage: Stage) => Promise<void>): Promise<Recordin
     await play(stage);
     return stage.recording();
   } finally {
-    if (process.env.KEEP === undefined) stage.remove(); else console.log(stage.directory);
+    stage.remove();
   }
 }
 

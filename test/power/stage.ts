@@ -85,7 +85,13 @@ export class Stage {
     if (status !== 0) throw new Error(`${program} ${args.join(" ")} ended ${status}\n${stderr}`);
   }
   async create(shape: Shape): Promise<void> {
-    await this.record("crucible-downstairs", "create", "--data", this.region, ...shapeOptions(shape));
+    await this.record(
+      "crucible-downstairs",
+      "create",
+      "--data",
+      this.region,
+      ...shapeOptions(shape),
+    );
     this.mark("created");
   }
   /** A region and its server that nobody watches. */
@@ -94,7 +100,12 @@ export class Stage {
     shape: Shape,
   ): Promise<{ server: Server; port: number; path: string }> {
     const path = this.beside(name);
-    const made = await run("crucible-downstairs", ["create", "--data", path, ...shapeOptions(shape)]);
+    const made = await run("crucible-downstairs", [
+      "create",
+      "--data",
+      path,
+      ...shapeOptions(shape),
+    ]);
     if (made.status !== 0) throw new Error(made.stderr);
     const { server, port } = await serveRegion(path);
     return { server, port, path };
@@ -125,7 +136,7 @@ export class Stage {
     this.mark(text);
   }
   recording(): Recording {
-    return readRecording(this.#log, this.directory, this.#seen);
+    return readRecording(readFileSync(this.#log), this.directory, this.#seen);
   }
 }
 

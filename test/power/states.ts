@@ -15,8 +15,10 @@ export interface Plan {
   /** Stops after so many states that differ. */
   readonly most?: number;
   readonly lies?: (call: Call, disk: RecordedDisk) => boolean;
-  /** Sees every state before it is opened. */
-  readonly visit?: (state: Contents, promises: Promises) => void;
+  /** Of the states, this part is also written to, closed and opened again. */
+  readonly later?: number;
+  /** Sees every new state. */
+  readonly visit?: (state: Contents, at: number) => void;
 }
 export interface Outcome {
   /** States that differ in at least one byte or name. */
@@ -49,8 +51,7 @@ export class Explorer {
     this.#recording = recording;
     this.#plan = plan;
     this.#chance = prng(plan.seed);
-    const { blockBytes, dataBytes } = extentLayout(region);
-    this.#disk = new RecordedDisk(recording, { blockBytes, dataBytes }, plan.lies);
+    this.#disk = diskFor(recording, region, plan.lies);
     this.#promises = new Promises(region);
   }
 
@@ -75,18 +76,8 @@ export class Explorer {
     const problem = difference(this.#disk.current(), seen, this.#recording.directory);
     if (problem !== null) throw new Error(`at "${call.path}" the recording is wrong: ${problem}`);
   }
-  /** The extent that a rename to X.replace brings, opened in the place of X. */
   #replacement({ call }: Moment): { extent: number; found: Found } | null {
-    const name = /\/([0-9A-F]{3})\.replace$/.exec(call.to)?.[1];
-    if (name === undefined) return null;
-    const contents = this.#disk.current();
-    const path = call.to.slice(this.#recording.directory.length);
-    const state: Contents = new Map();
-    for (const [file, bytes] of contents) if (!/\.(copy|replace|completed)/.test(file)) state.set(file, bytes);
-    state.set(path.slice(0, -".replace".length), contents.get(`${path}/${name}`)!);
-    const found = openDisk(diskOf(state, "/r"));
-    if ("code" in found) throw new Error(`what replaces extent ${name} does not open: ${found.text}`);
-    return { extent: Number.parseInt(name, 16), found };
+    return replacement(call, this.#recording, this.#disk);
   }
 
   #cutHere(at: number, moment: Moment): void {
@@ -102,6 +93,7 @@ export class Explorer {
       this.#look(at, "all but one", { keeps: (op) => op !== unit, keepsChange: (c) => c !== unit });
       this.#look(at, "only one", { keeps: (op) => op === unit, keepsChange: (c) => c === unit });
     }
+    if (moment.call.kind === Kind.send || moment.call.kind === Kind.marker) return;
     for (let i = 0; i < this.#plan.draws; i++) this.#look(at, `draw ${i}`, this.#random());
   }
   #some(units: readonly Unit[], count: number): Unit[] {
@@ -132,7 +124,7 @@ export class Explorer {
     const name = nameOf(state);
     let result = this.#opened.get(name);
     if (result === undefined) {
-      this.#plan.visit?.(state, this.#promises);
+      this.#plan.visit?.(state, at);
       result = this.#open(state);
       this.#opened.set(name, result);
     }
@@ -144,7 +136,7 @@ export class Explorer {
     const settles = [...state.keys()].some((path) => path.endsWith(".replace"));
     if (!settles) {
       const found = openDisk(diskOf(state, "/r"));
-      if ("code" in found || this.#chance() > LATER_PART) return found;
+      if ("code" in found || this.#chance() > (this.#plan.later ?? LATER_PART)) return found;
       const change = changeLater(diskOf(state, "/r"), found);
       return change === null ? found : { code: "a change", text: change };
     }
@@ -172,17 +164,53 @@ const NEVER = Number.POSITIVE_INFINITY;
 /** Of what is not synced, so many are left out and kept alone. */
 const EACH_MAX = 12;
 const AGAIN_MAX = 6;
-/** Of the states, so many are also written to, closed and opened again. */
 const LATER_PART = 0.3;
+
+/** The extent that a rename to X.replace brings, opened in the place of X. */
+function replacement(
+  call: Call,
+  recording: Recording,
+  disk: RecordedDisk,
+): { extent: number; found: Found } | null {
+  const name = /\/([0-9A-F]{3})\.replace$/.exec(call.to)?.[1];
+  if (name === undefined) return null;
+  const contents = disk.current();
+  const path = call.to.slice(recording.directory.length);
+  const state: Contents = new Map();
+  for (const [file, bytes] of contents)
+    if (!/\.(copy|replace|completed)/.test(file)) state.set(file, bytes);
+  state.set(path.slice(0, -".replace".length), contents.get(`${path}/${name}`)!);
+  const found = openDisk(diskOf(state, "/r"));
+  if ("code" in found) throw new Error(`what replaces extent ${name} does not open: ${found.text}`);
+  return { extent: Number.parseInt(name, 16), found };
+}
+
+/** What may be found at one moment. */
+export function promisesAt(recording: Recording, region: RegionDefinition, at: number): Promises {
+  const promises = new Promises(region);
+  const disk = diskFor(recording, region);
+  for (const [i, moment] of recording.moments.slice(0, at + 1).entries()) {
+    disk.apply(moment, i);
+    promises.apply(moment, ({ call }) => replacement(call, recording, disk));
+  }
+  return promises;
+}
+function diskFor(
+  recording: Recording,
+  region: RegionDefinition,
+  lies?: Plan["lies"],
+): RecordedDisk {
+  const { blockBytes, dataBytes } = extentLayout(region);
+  return new RecordedDisk(recording, { blockBytes, dataBytes }, lies);
+}
 
 export const explore = (recording: Recording, region: RegionDefinition, plan: Plan): Outcome =>
   new Explorer(recording, region, plan).run();
 
 function nameOf(state: Contents): bigint {
   let name = 0n;
-  for (const [path, bytes] of state)
-    // Order does not matter.
-    name ^= xxh.h64Raw(bytes ?? Buffer.alloc(0), xxh.h64(path));
+  // Order does not matter.
+  for (const [path, bytes] of state) name ^= xxh.h64Raw(bytes ?? Buffer.alloc(0), xxh.h64(path));
   return name;
 }
 

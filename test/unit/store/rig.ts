@@ -76,6 +76,8 @@ export function readForm(value: Value | undefined): Buffer {
 export type RigOptions = FilesOptions & {
   readonly seed?: number;
   readonly arenaBytes?: number;
+  /** Instead of a new one. */
+  readonly arena?: FakeArena;
   readonly readOnly?: boolean;
   readonly heldBytesMax?: number;
   readonly peer?: RepairPeer;
@@ -99,7 +101,7 @@ export class Rig {
 
   constructor(disk: FakeDisk, options: RigOptions = {}) {
     this.world = new World(options.seed ?? 1);
-    this.arena = new FakeArena(options.arenaBytes ?? 4 * 1024 * 1024);
+    this.arena = options.arena ?? new FakeArena(options.arenaBytes ?? 4 * 1024 * 1024);
     this.files = new FakeFiles(this.world, this.arena, disk, options);
     const { world, arena, files } = this;
     const parts = {
