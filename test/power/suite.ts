@@ -38,7 +38,8 @@ export function examine(recording: Recording, plan: Plan): Outcome {
     throw new Error(`${(error as Error).message}\n${keep(recording, plan)}`, { cause: error });
   }
 }
-function keep({ directory, log, seen }: Recording, { seed, draws }: Plan): string {
+/** Writes a recording to a file of its own, and answers how to look at it again. */
+export function keep({ directory, log, seen }: Recording, { seed, draws }: Plan): string {
   const path = join(makeFolder(), "recording");
   writeFileSync(path, serialize({ directory, log, seen: [...seen] }));
   return `to see it again: npm run power -- replay ${path} ${seed} ${draws}`;
