@@ -23,8 +23,8 @@ export interface CoreHooks {
   repairStarted(index: number): void;
   /** Its repair is complete: it takes part as any other. */
   repaired(index: number): void;
-  /** Its repair ended too early: this connection has to end, and it has to be repaired from the beginning, `pauseMs` later at the earliest. */
-  repairFailed(index: number, fault: Fault, pauseMs: number): void;
+  /** Its repair ended too early: this connection has to end, and it is repaired from the beginning when it is back. */
+  repairFailed(index: number, fault: Fault): void;
 }
 
 /** Somebody who decides about blocks, and wants to know when that is out of date. */

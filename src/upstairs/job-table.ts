@@ -9,11 +9,38 @@ import type { DeviceClient } from "../ports/device.js";
 //     ▲                   │                                │                │        read or a payload that
 //     └────── drop ───────┴────────────────────────────────┴──── drop ◄─────┘        is still being sent)
 
-/** Kinds of jobs. Live repair adds its four here. */
-export const Kind = { free: 0, read: 1, write: 2, flush: 3, barrier: 4 } as const;
+/** Kinds of jobs. The last four make one extent of a replica under repair equal to the others' (see live-repair). */
+export const Kind = {
+  free: 0,
+  read: 1,
+  write: 2,
+  flush: 3,
+  barrier: 4,
+  close: 5,
+  copy: 6,
+  noop: 7,
+  reopen: 8,
+} as const;
 
-/** What a job is to one replica. Held: it has to be sent when the replica is back. Skipped: never, repair will see to it. */
-export const Part = { none: 0, held: 1, sent: 2, done: 3, skipped: 4 } as const;
+/**
+ * What a job is to one replica. The first three are before it:
+ *
+ * held      to be sent when the replica is back;
+ * sent      on its connection, not acknowledged;
+ * reserved  a job of repair that is sure to be sent on this connection; others may depend on it already;
+ * done      acknowledged;
+ * skipped   never sent, repair will see to it;
+ * apart     acknowledged by a replica under repair: it counts for nobody until the repair is over.
+ */
+export const Part = {
+  none: 0,
+  held: 1,
+  sent: 2,
+  reserved: 3,
+  done: 4,
+  skipped: 5,
+  apart: 6,
+} as const;
 
 /** Bits of `flags`. */
 export const Flag = {
@@ -63,7 +90,7 @@ export class JobTable {
   part = new Uint8Array(0);
   /** Payload references that streams still hold. */
   pins = new Uint16Array(0);
-  /** Of a read: which replica has it, and a bit for each that was tried. Of a flush: unused. */
+  /** Of a read: which replica has it, and a bit for each that was tried. Of repair: a bit for each that was not sent a NoOp instead. */
   replica = new Int8Array(0);
   tried = new Uint8Array(0);
   /** Of a write: its row in the write log. Of a flush or barrier: the newest row that it covers. */
@@ -72,7 +99,7 @@ export class JobTable {
   position = new Int32Array(0);
   /** When it was asked for (waiting) or sent (live), in milliseconds. */
   since = new Float64Array(0);
-  /** Order of arrival of requests that wait. Of a flush: its flush number. */
+  /** Order of arrival of requests that wait. Of a flush or a close: its flush number. */
   ticket = new Float64Array(0);
   tag = new Float64Array(0);
   client: (DeviceClient | null)[] = [];
@@ -183,7 +210,12 @@ export class JobTable {
   }
   /** Whether no replica has it before it. */
   isSettled(slot: number): boolean {
-    return this.count(slot, Part.held) === 0 && this.count(slot, Part.sent) === 0;
+    const base = slot * REPLICAS;
+    for (let r = 0; r < REPLICAS; r++) {
+      const part = this.part[base + r]!;
+      if (part !== Part.none && part < Part.done) return false;
+    }
+    return true;
   }
 
   #home(id: number): number {

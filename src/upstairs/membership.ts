@@ -40,7 +40,7 @@ export class Membership implements ReplicaOwner {
       dropConnection: (index, fault) => this.#returning.dropConnection(index, fault),
       repairStarted: (index) => this.#returning.repairStarted(index),
       repaired: (index) => this.#returning.repaired(index),
-      repairFailed: (index, fault, pauseMs) => this.#returning.repairFailed(index, fault, pauseMs),
+      repairFailed: (index, fault) => this.#returning.repairFailed(index, fault),
     });
     this.engine = this.members.engine;
     this.ending = new Ending(this.members, onSuperseded);

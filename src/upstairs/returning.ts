@@ -88,10 +88,8 @@ export class Returning {
     replica.mode = "new";
     this.#members.register.caughtUp(index);
   }
-  repairFailed(index: number, fault: Fault, pauseMs: number): void {
-    const replica = this.#members.replicas[index]!;
-    replica.leastPauseMs = pauseMs;
-    replica.drop(fault);
+  repairFailed(index: number, fault: Fault): void {
+    this.#members.replicas[index]!.drop(fault);
   }
 
   mayReplay(index: number): void {
