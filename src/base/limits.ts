@@ -73,6 +73,13 @@ export const DEGRADED_AFTER_MS = 30_000;
 export const REFUSED_REDIAL_MS = 60_000;
 /** Time for a replica to be restarted in, before what follows counts. Longer than most restarts, shorter than a guest's patience. */
 export const OFFLINE_GRACE_MS = 15_000;
+/** One step of the repair of one extent. The original's copy may take three requests of 15 s and some syncing. */
+export const REPAIR_STEP_MS_MAX = 60_000;
+/** The window in which a replica under repair is judged to be too slow for the guest. */
+export const REPAIR_PATIENCE_MS = 15_000;
+/** After a failed repair (the original: this long, for ever). */
+export const REPAIR_RETRY_MS = 10_000;
+export const REPAIR_RETRY_MS_MAX = 600_000;
 /** An offline replica with more than this outstanding comes back by repair, not by replay. */
 export const OFFLINE_JOBS_MAX = 1000;
 export const OFFLINE_BYTES_MAX = 50 * MIB;

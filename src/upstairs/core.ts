@@ -8,7 +8,7 @@ import { Flag, JobTable, Kind, NONE, Part } from "./job-table.js";
 import { Lane } from "./lane.js";
 import { RoomQueue, Share } from "./memory.js";
 import type { Tuning, UpstairsPorts } from "./options.js";
-import { Sender } from "./sender.js";
+import { type ClosedExtents, Sender } from "./sender.js";
 import { WriterMap } from "./writer-map.js";
 
 /** First job id of a session (wire reference 6.1). */
@@ -33,6 +33,18 @@ export interface WriteWatcher {
   overtaken(start: number, blocks: number): void;
 }
 
+/** A live repair that is running, as the guest's jobs meet it. */
+export interface Repairing extends ClosedExtents {
+  /** A write to this range is about to get its id. */
+  prepare(start: number, blocks: number): void;
+  /** Whether a replica under repair gets the job in `slot`. */
+  takes(slot: number): boolean;
+  /** A write waits, and only because of `lane`, which is under repair. */
+  holdsUp(lane: Lane): void;
+  /** `lane`, under repair, cannot go on. */
+  fail(lane: Lane, fault: Fault): void;
+}
+
 /** What the parts of the job engine share: the table, the replicas' lanes, memory, and the rules about who counts. */
 export class Core {
   readonly ports: UpstairsPorts;
@@ -47,6 +59,10 @@ export class Core {
   readonly room: RoomQueue;
   blockBytes = 0;
   blocks = 0;
+  extentBlocks = 0;
+  extentCount = 0;
+  /** Null nearly always. */
+  repair: Repairing | null = null;
   generation = 0n as Generation;
   nextFlushNumber = 0;
   /** The list of live jobs is being walked and cut: nobody may be told of room, as they would submit at once. */
@@ -81,6 +97,8 @@ export class Core {
   configure(region: RegionDefinition): void {
     this.blockBytes = region.blockSize;
     this.blocks = regionBlocks(region);
+    this.extentBlocks = region.extentSize;
+    this.extentCount = region.extentCount;
   }
 
   /** The next job id, in order of submission. */
@@ -100,16 +118,23 @@ export class Core {
     for (const lane of this.lanes) if (lane.standing === "active") count += 1;
     return count;
   }
-  /** Replicas that jobs are sent to, or held for. */
+  /** Replicas that jobs are sent to, or held for, and that count. */
   get acceptingCount(): number {
     let count = 0;
-    for (const lane of this.lanes) if (lane.standing !== "out") count += 1;
+    for (const { standing } of this.lanes)
+      if (standing === "active" || standing === "offline") count += 1;
     return count;
   }
 
-  /** Whether the volume can do without it: the other two are at work. */
+  /** Whether the volume can do without it: the other two are at work, or it counts for nothing yet. */
   canDoWithout(lane: Lane): boolean {
+    if (lane.standing === "repairing") return true;
     return this.lanes.every((other) => other === lane || other.standing === "active");
+  }
+  /** The volume goes on without it, until it is repaired. */
+  giveUp(lane: Lane, fault: Fault): void {
+    if (lane.standing === "repairing") this.repair!.fail(lane, fault);
+    else this.hooks.givenUp(lane.index, fault);
   }
 
   /** Whether an offline replica may be given up: it has had its time to come back, and the volume can do without it. */
@@ -124,9 +149,11 @@ export class Core {
     const floor = this.writers.floor;
     for (let r = 0; r < lanes.length; r++) {
       const lane = lanes[r]!;
-      if (lane.standing === "active") this.sender.send(slot, lane, floor, this.generation);
-      else if (lane.standing === "out") table.part[slot * 3 + r] = Part.skipped;
-      else this.hold(slot, lane);
+      const { standing } = lane;
+      if (standing === "active" || (standing === "repairing" && this.repair!.takes(slot)))
+        this.sender.send(slot, lane, floor, this.generation);
+      else if (standing === "offline") this.hold(slot, lane);
+      else table.part[slot * 3 + r] = Part.skipped;
     }
   }
   hold(slot: number, lane: Lane): void {
@@ -134,6 +161,23 @@ export class Core {
     table.part[slot * 3 + lane.index] = Part.held;
     lane.heldJobs += 1;
     lane.heldBytes += table.bytes[slot]!;
+  }
+
+  /** Nothing is before the replica any more: what it has not done it never will. Its reads are seen to elsewhere. */
+  skipAll(lane: Lane): void {
+    const { table } = this;
+    for (let slot = table.head; slot !== NONE; slot = table.next[slot]!)
+      if (table.kind[slot] !== Kind.read) this.skip(slot, lane);
+  }
+  /** The same for one job. */
+  skip(slot: number, lane: Lane): void {
+    const { table } = this;
+    const at = slot * 3 + lane.index;
+    const part = table.part[at]!;
+    if (part === Part.none || part >= Part.done) return;
+    // Jobs of repair are in no count: nobody waits for room because of them.
+    if (table.kind[slot]! >= Kind.close) table.part[at] = Part.skipped;
+    else this.finish(slot, lane, Part.skipped);
   }
 
   /** The job is no longer before the replica, and becomes `part` to it. */

@@ -15,10 +15,13 @@ import { Flushes } from "./flushes.js";
 import { Heal } from "./heal.js";
 import { Kind, NONE, Part } from "./job-table.js";
 import type { Lane } from "./lane.js";
+import { LiveRepair } from "./live-repair.js";
+import type { Numbers } from "./numbers.js";
 import type { Tuning, UpstairsPorts } from "./options.js";
 import { Reads } from "./reads.js";
 import type { RepairAddress } from "./reconcile.js";
 import { Reissue } from "./reissue.js";
+import type { RepairStatus } from "./repair-status.js";
 import { replay } from "./replay.js";
 import { Scrub } from "./scrub.js";
 import { Writes } from "./writes.js";
@@ -42,6 +45,7 @@ export class Engine {
   readonly #reports: ErrorReports;
   readonly heal: Heal;
   readonly scrub: Scrub;
+  readonly repair: LiveRepair;
   #state: EngineState = "closed";
   #readOnly = false;
   #nextTicket = 0;
@@ -71,6 +75,11 @@ export class Engine {
     });
     this.#zeroes = new Zeroes(this.core, this.#writes, this.#flushes, () => this.#nextTicket++);
     this.#reports = new ErrorReports(this.core);
+    this.repair = new LiveRepair(this.core, this.#flushes, ids, {
+      asked: () => this.#nextTicket + this.counts.flushes,
+      joined: () => this.#recheck(),
+      moveOn: () => this.#moveOn(),
+    });
     this.#reissue = new Reissue(this.core, this.#writes, this.#flushes, this.#zeroes);
   }
 
@@ -233,6 +242,7 @@ export class Engine {
     lane.standing = "active";
     lane.stream = stream;
     lane.repairAddress = repairAddress;
+    lane.wasMember = true;
     lane.lastFlush = -1;
     this.#moveOn();
   }
@@ -246,10 +256,29 @@ export class Engine {
     lane.replays += 1;
     replay(this.core, lane);
     this.#moveOn();
+    this.repair.consider();
   }
-  /** It is back and has missed too much: it stands in liveRepairReady, and is to be made equal to the others while they work on. */
-  readyForRepair(index: number, _stream: Stream, repairAddress: RepairAddress | null): void {
-    this.core.lanes[index]!.repairAddress = repairAddress;
+  /**
+   * It is back and has missed too much: it stands in liveRepairReady, and is made equal to the others while they work on. `numbers` says
+   * what those of its extents are worth when it did not take part in this session before.
+   */
+  readyForRepair(
+    index: number,
+    stream: Stream,
+    repairAddress: RepairAddress | null,
+    numbers: Numbers = "known",
+  ): void {
+    const lane = this.core.lanes[index]!;
+    lane.repairAddress = repairAddress;
+    this.repair.ready(lane, stream, numbers);
+  }
+  /** Bytes per second that repair copies at most from now on; 0: no limit. */
+  setRepairRate(bytesPerSecond: number): void {
+    this.repair.setRate(bytesPerSecond);
+  }
+  /** Null while none is running. */
+  get repairStatus(): RepairStatus | null {
+    return this.repair.status;
   }
   /** Its connection is gone (no stream touches its buffers any more); it may come back. */
   lost(index: number): void {
@@ -265,6 +294,7 @@ export class Engine {
         this.#moveOn();
       });
     }
+    this.repair.laneLost(lane);
     lane.stream = null;
     this.#reports.forget(lane);
     this.#reads.laneLost(lane);
@@ -273,17 +303,17 @@ export class Engine {
   /** It takes no further part: what it has not done it never will. Its connection is ended by the caller. */
   giveUp(index: number): void {
     const { core } = this;
-    const { table } = core;
     const lane = core.lanes[index]!;
     if (lane.standing === "out") return;
+    if (lane.standing === "repairing") {
+      this.repair.laneLost(lane);
+      return;
+    }
     lane.standing = "out";
     lane.stream = null;
-    for (let slot = table.head; slot !== NONE; slot = table.next[slot]!) {
-      if (table.kind[slot] === Kind.read) continue;
-      const part = table.part[slot * 3 + index];
-      if (part === Part.held || part === Part.sent) core.finish(slot, lane, Part.skipped);
-    }
-    this.#flushes.afterSkips();
+    core.skipAll(lane);
+    this.repair.laneLost(lane);
+    this.#flushes.recheck();
     this.#moveOn();
   }
 
@@ -292,7 +322,13 @@ export class Engine {
     const { core } = this;
     const { table } = core;
     for (let slot = table.head; slot !== NONE; slot = table.next[slot]!) {
-      if (table.kind[slot] === Kind.read) continue;
+      const kind = table.kind[slot]!;
+      if (kind === Kind.read) continue;
+      if (kind >= Kind.close) {
+        // It opens all its extents when it is back, and is told nothing of this repair.
+        core.skip(slot, lane);
+        continue;
+      }
       const part = table.part[slot * 3 + lane.index];
       if (part === Part.sent) core.finish(slot, lane, Part.none);
       else if (part !== Part.done || table.id[slot]! <= lane.lastFlush) continue;
@@ -313,6 +349,10 @@ export class Engine {
       return;
     }
     const kind = table.kind[slot]!;
+    if (kind >= Kind.close) {
+      this.#repairAcked(lane, slot, frame);
+      return;
+    }
     if (frame.tag !== ACK_TAGS[kind])
       throw new Fault(
         "TRIVET_E_PROTOCOL",
@@ -327,8 +367,17 @@ export class Engine {
     if (kind === Kind.write) this.#writes.acked(slot, lane);
     else {
       this.#flushes.acked(slot, lane);
+      this.repair.flushed(lane, frame.jobId);
       this.#writes.giveUpAbsent();
     }
+    this.#moveOn();
+  }
+  #repairAcked(lane: Lane, slot: number, frame: AckFrame): void {
+    if (frame.error === null) {
+      this.#reports.done(lane, frame.jobId);
+      this.repair.acked(slot, lane, frame);
+    } else if (lane.standing === "repairing") this.repair.refused(lane, frame);
+    else this.#reports.failed(lane, `job ${frame.jobId} failed: ${errorText(frame.error)}`);
     this.#moveOn();
   }
   #reported(lane: Lane, slot: number, frame: AckFrame): void {
@@ -336,6 +385,10 @@ export class Engine {
     const { table } = this.core;
     const kind = table.kind[slot]!;
     const error = frame.error!;
+    if (kind >= Kind.close && lane.standing === "repairing") {
+      this.repair.refused(lane, frame);
+      return;
+    }
     // The same bytes will fail again, in an endless loop over there (wire reference 11, trap 1).
     if (kind === Kind.write && error.kind === "HashMismatch") {
       this.#reports.failed(lane, `job ${frame.jobId} arrived with a wrong hash`);
@@ -361,6 +414,12 @@ export class Engine {
     this.#writes.sent(tag);
   }
 
+  /** A replica counts now that did not. */
+  #recheck(): void {
+    this.#writes.recheck();
+    this.#flushes.recheck();
+    this.#moveOn();
+  }
   #moveOn(): void {
     if (this.#writes.queuedCount > 0) this.#writes.pump();
     if (this.#reads.isWaiting) this.#reads.pump();
@@ -375,6 +434,7 @@ export class Engine {
     this.#state = "draining";
     this.heal.drain();
     this.#drained = then;
+    this.repair.stop();
     this.#checkDrained();
   }
   #checkDrained(): void {
@@ -400,6 +460,7 @@ export class Engine {
     if (this.#state === "failed") return;
     this.#state = "failed";
     this.#drained = null;
+    this.repair.dispose();
     for (const lane of this.core.lanes) {
       lane.standing = "out";
       lane.stream = null;
@@ -418,6 +479,7 @@ export class Engine {
     this.heal.dispose();
     this.scrub.dispose();
     this.#reads.dispose();
+    this.repair.dispose();
     this.#flushes.dispose();
     this.#writes.dispose();
     this.#zeroes.dispose();

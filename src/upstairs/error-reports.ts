@@ -53,8 +53,8 @@ export class ErrorReports {
     if (trouble.count < reportsMax && nowMs - trouble.sinceMs < reportsMs) return;
     // Nobody to go on without it: wait on.
     if (!this.#core.canDoWithout(lane)) return;
-    this.#core.hooks.givenUp(
-      lane.index,
+    this.#core.giveUp(
+      lane,
       new Fault(
         "TRIVET_E_IO",
         `replica ${lane.index} failed at job ${jobId} ${trouble.count} times: ${text}`,
@@ -65,9 +65,8 @@ export class ErrorReports {
   /** A job that will not succeed there. One failure is enough; without the other two its connection is tried anew instead. */
   failed(lane: Lane, text: string): void {
     const fault = new Fault("TRIVET_E_IO", `replica ${lane.index}: ${text}`);
-    const { hooks } = this.#core;
-    if (this.#core.canDoWithout(lane)) hooks.givenUp(lane.index, fault);
-    else hooks.dropConnection(lane.index, fault);
+    if (this.#core.canDoWithout(lane)) this.#core.giveUp(lane, fault);
+    else this.#core.hooks.dropConnection(lane.index, fault);
   }
 
   done(lane: Lane, jobId: number): void {

@@ -127,6 +127,20 @@ export class Flushes {
     table.ticket[slot] = core.nextFlushNumber++;
     this.#submit(slot);
   }
+  /**
+   * A flush beside those that are asked for: it answers nobody, and what is asked for is flushed as if it had not been. Other limits than
+   * dependencies do not hold for it. Returns its job id.
+   */
+  submitOwn(): number {
+    const core = this.#core;
+    const { table } = core;
+    const slot = table.take(Kind.flush);
+    table.flags[slot] = Flag.own;
+    table.ticket[slot] = core.nextFlushNumber++;
+    this.submitted += 1;
+    this.#admit(slot);
+    return table.id[slot]!;
+  }
   #submitBarrier(): void {
     const slot = this.#core.table.take(Kind.barrier);
     this.#core.table.flags[slot] = Flag.answered;
@@ -135,10 +149,13 @@ export class Flushes {
     this.#submit(slot);
   }
   #submit(slot: number): void {
-    const core = this.#core;
     this.#relief = false;
     this.#uncoveredBytes = 0;
     this.#uncoveredJobs = 0;
+    this.#admit(slot);
+  }
+  #admit(slot: number): void {
+    const core = this.#core;
     core.admit(slot);
     core.table.row[slot] = core.newestRow;
     core.table.since[slot] = core.ports.clock.nowMs();
@@ -149,7 +166,7 @@ export class Flushes {
   /** `lane` acknowledged the flush or barrier in `slot`. */
   acked(slot: number, lane: Lane): void {
     const core = this.#core;
-    core.finish(slot, lane, Part.done);
+    core.finish(slot, lane, lane.doneAs);
     if (core.table.kind[slot] === Kind.flush) lane.lastFlush = core.table.id[slot]!;
     this.progress(slot);
   }
@@ -164,9 +181,15 @@ export class Flushes {
       // The last flush of a session waits for everybody who is there (wire reference 9.1).
       if (this.#final === null || settled) this.#answer(slot);
     }
-    if (settled && (table.flags[slot]! & Flag.answered) !== 0 && table.find(id) === slot)
-      this.#retireUpTo(slot);
+    if (settled && this.#mayRetire(slot) && table.find(id) === slot) this.#retireUpTo(slot);
     this.pump();
+  }
+  /** Whether a flush or barrier that is settled lets jobs before it go. */
+  #mayRetire(slot: number): boolean {
+    const { table } = this.#core;
+    const flags = table.flags[slot]!;
+    if ((flags & Flag.answered) !== 0) return true;
+    return (flags & Flag.own) !== 0 && table.count(slot, Part.done) >= QUORUM;
   }
 
   #answer(slot: number): void {
@@ -210,7 +233,8 @@ export class Flushes {
     core.isRetiring = true;
     for (let slot = table.head; slot !== NONE && table.id[slot]! <= until; ) {
       const next = table.next[slot]!;
-      const isDone = (table.flags[slot]! & Flag.answered) !== 0 && table.isSettled(slot);
+      const isDone =
+        (table.flags[slot]! & (Flag.answered | Flag.own)) !== 0 && table.isSettled(slot);
       if (isDone && table.kind[slot] !== Kind.read) {
         if (slot === this.#barrier) this.#barrier = NONE;
         table.retire(slot);
@@ -222,14 +246,14 @@ export class Flushes {
     this.#retired();
   }
 
-  /** A replica's jobs were skipped: finishes whatever waited for it alone. */
-  afterSkips(): void {
+  /** A replica's jobs were skipped, or count now: finishes whatever that allows. */
+  recheck(): void {
     const { table } = this.#core;
     let newest = NONE;
     for (let slot = table.head; slot !== NONE; slot = table.next[slot]!) {
       const kind = table.kind[slot]!;
       if (kind !== Kind.flush && kind !== Kind.barrier) continue;
-      if ((table.flags[slot]! & Flag.answered) !== 0 && table.isSettled(slot)) newest = slot;
+      if (this.#mayRetire(slot) && table.isSettled(slot)) newest = slot;
     }
     if (newest !== NONE) this.#retireUpTo(newest);
     if (this.#current !== NONE) this.progress(this.#current);

@@ -48,6 +48,8 @@ export const Flag = {
   fua: 1,
   /** The requester was answered, or nobody asked. */
   answered: 2,
+  /** A flush of our own that nobody waits for: it lets jobs retire once two replicas have it, and is no answer to anybody. */
+  own: 4,
   /** Its replica went on to be asked elsewhere; whatever comes back is dropped. */
   orphan: 8,
   /** The contexts are there already. */

@@ -1,5 +1,5 @@
 import type { Stream } from "../ports/stream.js";
-import { type JobTable, NONE } from "./job-table.js";
+import { type JobTable, NONE, Part } from "./job-table.js";
 import type { RepairAddress } from "./reconcile.js";
 
 /**
@@ -38,6 +38,10 @@ export class Lane {
   standing: Standing = "out";
   /** Set exactly while active or repairing. */
   stream: Stream | null = null;
+  /** What a job becomes that it has done. */
+  doneAs: number = Part.done;
+  /** It took part in this session before. */
+  wasMember = false;
   /** Where others copy its extents from; announced with each connection. */
   repairAddress: RepairAddress | null = null;
   /** Sent and not done, reads included. */
@@ -128,6 +132,17 @@ export class Lane {
     if (this.bad.size === 0) return false;
     for (let block = start; block < start + count; block++) if (this.bad.has(block)) return true;
     return false;
+  }
+  /** The same, by looking through the bad ones: for large ranges. */
+  hasBadWithin(start: number, count: number): boolean {
+    for (const block of this.bad) if (block >= start && block < start + count) return true;
+    return false;
+  }
+  /** The range is copied from `other`, with what is bad there. */
+  inheritBad(other: Lane, start: number, count: number): void {
+    for (const block of this.bad)
+      if (block >= start && block < start + count) this.bad.delete(block);
+    for (const block of other.bad) if (block >= start && block < start + count) this.bad.add(block);
   }
   /** They are good, or will be by the time that anybody reads them. */
   written(start: number, count: number): void {

@@ -9,6 +9,10 @@ import {
   PING_INTERVAL_MS,
   REDIAL_MS,
   REFUSED_REDIAL_MS,
+  REPAIR_PATIENCE_MS,
+  REPAIR_RETRY_MS,
+  REPAIR_RETRY_MS_MAX,
+  REPAIR_STEP_MS_MAX,
   SILENCE_MS_MAX,
 } from "../base/limits.js";
 import type { RegionDefinition } from "../crucible/region-definition.js";
@@ -110,6 +114,15 @@ export interface Tuning {
   /** More bad blocks than this within `badBlocksMs`, and a replica's part in the volume is over. */
   readonly badBlocksMax: number;
   readonly badBlocksMs: number;
+  /** Bytes per second that repair copies at most; 0: no limit. */
+  readonly repairBytesPerSecond: number;
+  /** A replica under repair that is not done with one step of one extent after this long begins anew: flushes wait for it meanwhile. */
+  readonly repairStepMs: number;
+  /** One that alone keeps writes waiting for more than half of this has to go. */
+  readonly repairPatienceMs: number;
+  /** Pause before a replica whose repair failed is repaired again; doubles up to `repairRetryMsMax` while it gets nowhere. */
+  readonly repairRetryMs: number;
+  readonly repairRetryMsMax: number;
   /** How long an orderly stop waits for the final flush. */
   readonly stopMs: number;
 }
@@ -142,5 +155,10 @@ export const TUNING: Tuning = {
   stallMs: 500,
   badBlocksMax: 1000,
   badBlocksMs: 3_600_000,
+  repairBytesPerSecond: 0,
+  repairStepMs: REPAIR_STEP_MS_MAX,
+  repairPatienceMs: REPAIR_PATIENCE_MS,
+  repairRetryMs: REPAIR_RETRY_MS,
+  repairRetryMsMax: REPAIR_RETRY_MS_MAX,
   stopMs: 60_000,
 };

@@ -144,7 +144,7 @@ export class Reads implements Asker {
     const core = this.#core;
     const { table } = core;
     core.admit(slot);
-    core.sender.depend(slot, core.writers);
+    core.sender.depend(slot, core.writers, core.repair);
     table.replica[slot] = lane.index;
     table.tried[slot] = table.tried[slot]! | (1 << lane.index);
     lane.addRead(table, slot);

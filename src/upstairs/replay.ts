@@ -15,7 +15,8 @@ export function replay(core: Core, lane: Lane): void {
   const writers = new WriterMap();
   for (let slot = table.head; slot !== NONE; slot = table.next[slot]!) {
     if (table.part[slot * 3 + lane.index] !== Part.held) continue;
-    sender.depend(slot, writers);
+    // Of a repair that is going on it has no part.
+    sender.depend(slot, writers, null);
     lane.heldJobs -= 1;
     lane.heldBytes -= table.bytes[slot]!;
     sender.send(slot, lane, writers.floor, core.generation);

@@ -1,6 +1,4 @@
 import type { Generation } from "../base/ids.js";
-import { COMPOSE_BYTES_MAX } from "../base/limits.js";
-import type { Memory } from "../crucible/layout.js";
 import { TAG } from "../crucible/messages.js";
 import {
   barrierBytes,
@@ -16,6 +14,7 @@ import {
 import type { SessionIds } from "../crucible/session-ids.js";
 import type { Arena } from "../ports/arena.js";
 import type { Stream } from "../ports/stream.js";
+import { FrameRoom } from "./frame-room.js";
 import { IdList } from "./id-list.js";
 import { type JobTable, Kind, NONE, Part, SHORT_TAIL_BYTES } from "./job-table.js";
 import type { Lane } from "./lane.js";
@@ -25,6 +24,8 @@ import type { WriterMap } from "./writer-map.js";
 //
 //   name a job to a replica exactly when it was sent on this connection and is not done there.
 //
+// A job of repair that is reserved counts as sent: it is sure to be.
+//
 // A downstairs takes a dependency as met only if that id was completed on this very connection since the last completed flush
 // (wire reference 6.3). So a read that went elsewhere, a job skipped, retired, or done before a reconnect must not be
 // named, or the job hangs for ever; and one that is done need not be.
@@ -33,6 +34,11 @@ import type { WriterMap } from "./writer-map.js";
 export const TAIL_INLINE_MAX = 1024;
 const REPLICAS = 3;
 
+/** Adds to `to` what opens again the extents of a range that repair has closed or is going to close. */
+export interface ClosedExtents {
+  collect(start: number, blocks: number, floor: number, to: IdList): void;
+}
+
 export class Sender {
   readonly #table: JobTable;
   readonly #arena: Arena;
@@ -40,22 +46,23 @@ export class Sender {
   /** Candidates for dependencies of the job at hand, the same for all replicas. */
   readonly candidates = new IdList();
   readonly #named = new IdList();
+  readonly #room: FrameRoom;
   /** Highest extent that a flush touches, per replica, during its repair; −1: all. Live repair sets it. */
   readonly extentLimit = new Int32Array(REPLICAS).fill(-1);
-  /** Jobs below are not known to a replica under repair; 0 otherwise. Live repair sets it. */
-  readonly minId = new Float64Array(REPLICAS);
 
   constructor(table: JobTable, arena: Arena, ids: SessionIds) {
     this.#table = table;
     this.#arena = arena;
     this.#ids = ids;
+    this.#room = new FrameRoom(arena);
   }
 
   /**
    * Finds the candidates for `slot` and makes it known to `writers`: once per job when it is submitted, once per job and
-   * replica when it is replayed. Flushes and barriers need none: they depend on everything.
+   * replica when it is replayed. Flushes and barriers need none: they depend on everything. `repair` knows of extents that
+   * are closed, or are going to be; null when there are none.
    */
-  depend(slot: number, writers: WriterMap): void {
+  depend(slot: number, writers: WriterMap, repair: ClosedExtents | null): void {
     const table = this.#table;
     const { candidates } = this;
     candidates.clear();
@@ -64,6 +71,7 @@ export class Sender {
     if (table.kind[slot] === Kind.write)
       writers.replace(start, blocks, table.id[slot]!, candidates);
     else if (table.kind[slot] === Kind.read) writers.collect(start, blocks, candidates);
+    if (repair !== null) repair.collect(start, blocks, writers.floor, candidates);
     candidates.settle();
   }
 
@@ -84,9 +92,9 @@ export class Sender {
         this.#sendWrite(slot, stream);
         return;
       case Kind.read: {
-        const at = this.#room(stream, readRequestBytes(names.count));
+        const at = this.#room.take(stream, readRequestBytes(names.count));
         putReadRequest(
-          this.#memory,
+          this.#room.memory,
           at,
           this.#ids,
           id,
@@ -96,15 +104,15 @@ export class Sender {
           table.start[slot]!,
           table.blocks[slot]!,
         );
-        this.#leave(stream);
+        this.#room.leave(stream);
         return;
       }
       case Kind.flush: {
         const limit = this.extentLimit[lane.index]!;
-        const at = this.#room(stream, flushBytes(names.count, limit));
+        const at = this.#room.take(stream, flushBytes(names.count, limit));
         const flushNumber = table.ticket[slot]!;
         putFlush(
-          this.#memory,
+          this.#room.memory,
           at,
           this.#ids,
           id,
@@ -115,13 +123,13 @@ export class Sender {
           generation,
           limit,
         );
-        this.#leave(stream);
+        this.#room.leave(stream);
         return;
       }
       default: {
-        const at = this.#room(stream, barrierBytes(names.count));
-        putBarrier(this.#memory, at, this.#ids, id, names.ids, 0, names.count);
-        this.#leave(stream);
+        const at = this.#room.take(stream, barrierBytes(names.count));
+        putBarrier(this.#room.memory, at, this.#ids, id, names.ids, 0, names.count);
+        this.#room.leave(stream);
       }
     }
   }
@@ -136,9 +144,9 @@ export class Sender {
     const tailAt = table.tailAt[slot]!;
     const headBytes = writeHeadBytes(names.count);
     const inline = tailBytes <= TAIL_INLINE_MAX;
-    const at = this.#room(stream, headBytes + (inline ? tailBytes : 0));
+    const at = this.#room.take(stream, headBytes + (inline ? tailBytes : 0));
     putWriteHead(
-      this.#memory,
+      this.#room.memory,
       at,
       TAG.Write,
       this.#ids,
@@ -153,14 +161,14 @@ export class Sender {
     );
     if (tailAt < 0)
       table.tails.copy(
-        this.#memory.bytes,
+        this.#room.memory.bytes,
         at + headBytes,
         slot * SHORT_TAIL_BYTES,
         slot * SHORT_TAIL_BYTES + tailBytes,
       );
     else if (inline)
-      arena.bytes.copy(this.#memory.bytes, at + headBytes, tailAt, tailAt + tailBytes);
-    this.#leave(stream);
+      arena.bytes.copy(this.#room.memory.bytes, at + headBytes, tailAt, tailAt + tailBytes);
+    this.#room.leave(stream);
     // The tail needs no notice of its own: it leaves before the payload does, and is freed with it.
     if (!inline) stream.attach(tailAt, tailBytes, -1);
     table.pins[slot] = table.pins[slot]! + 1;
@@ -172,16 +180,18 @@ export class Sender {
     const named = this.#named;
     named.clear();
     const { ids, count } = this.candidates;
-    const client = lane.index;
-    const least = this.minId[client]!;
     for (let i = 0; i < count; i++) {
       const id = ids[i]!;
-      if (id < least) continue;
       const on = table.find(id);
-      if (on !== NONE && table.part[on * REPLICAS + client] === Part.sent) named.push(id);
+      if (on !== NONE && this.#isAhead(on, lane.index)) named.push(id);
     }
     if (table.kind[slot] === Kind.write && lane.readCount > 0) this.#nameReads(slot, lane, floor);
     named.settle();
+  }
+
+  #isAhead(slot: number, client: number): boolean {
+    const part = this.#table.part[slot * REPLICAS + client];
+    return part === Part.sent || part === Part.reserved;
   }
 
   /** Reads that this replica still has must not see a later write half done. Those from before the floor it has finished with. */
@@ -203,43 +213,14 @@ export class Sender {
     const table = this.#table;
     const named = this.#named;
     named.clear();
-    const least = Math.max(floor, this.minId[client]!);
     let slot = floor < 0 ? table.head : table.find(floor);
     if (slot === NONE) slot = table.head;
     for (; slot !== NONE; slot = table.next[slot]!) {
+      // Of the jobs that repair one extent the last one stands for all.
+      const kind = table.kind[slot]!;
+      if (kind >= Kind.close && kind < Kind.reopen) continue;
       const id = table.id[slot]!;
-      if (id >= least && table.part[slot * REPLICAS + client] === Part.sent) named.push(id);
+      if (id >= floor && this.#isAhead(slot, client)) named.push(id);
     }
-  }
-
-  // Frames with thousands of dependencies are larger than a stream hands out at once: those are built aside and
-  // copied over in pieces.
-  readonly #long: { bytes: Buffer; view: DataView } = {
-    bytes: Buffer.alloc(0),
-    view: new DataView(new ArrayBuffer(0)),
-  };
-  #longBytes = 0;
-
-  /** Where to put a frame's own bytes: `#memory` at the address returned; then `#leave`. */
-  #room(stream: Stream, bytes: number): number {
-    this.#longBytes = bytes <= COMPOSE_BYTES_MAX ? 0 : bytes;
-    if (this.#longBytes === 0) return stream.compose(bytes);
-    const long = this.#long;
-    if (long.bytes.length < bytes) {
-      long.bytes = Buffer.alloc(bytes * 2);
-      long.view = new DataView(long.bytes.buffer, long.bytes.byteOffset, long.bytes.length);
-    }
-    return 0;
-  }
-  get #memory(): Memory {
-    return this.#longBytes === 0 ? this.#arena : this.#long;
-  }
-  #leave(stream: Stream): void {
-    for (let done = 0; done < this.#longBytes; done += COMPOSE_BYTES_MAX) {
-      const piece = Math.min(COMPOSE_BYTES_MAX, this.#longBytes - done);
-      const at = stream.compose(piece);
-      this.#long.bytes.copy(this.#arena.bytes, at, done, done + piece);
-    }
-    this.#longBytes = 0;
   }
 }

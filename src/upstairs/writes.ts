@@ -132,6 +132,9 @@ export class Writes implements WaitingWrites {
     const core = this.#core;
     if (core.room.length === 0 || this.#flushes.canRelieve) return;
     for (const lane of core.lanes) {
+      // One under repair that has so much before it gets a while to do it.
+      if (lane.standing === "repairing" && lane.sentBytes * 2 >= core.writeShare.usedBytes)
+        core.repair!.holdsUp(lane);
       const held = Math.max(lane.heldBytes, lane.heldJobs * PAGE_BYTES);
       const isCause = lane.standing === "offline" && held * 2 >= core.writeShare.usedBytes;
       if (isCause && lane.heldJobs > 0 && core.mayGiveUp(lane)) {
@@ -245,11 +248,14 @@ export class Writes implements WaitingWrites {
     }
     const bytes = core.table.bytes[slot]!;
     const { jobsMax, bytesMax, offlineJobsMax, offlineBytesMax } = core.tuning;
+    let slow: Lane | null = null;
     for (let r = 0; r < core.lanes.length; r++) {
       const lane = core.lanes[r]!;
-      if (lane.standing === "active") {
-        if (lane.sentJobs > 0 && (lane.sentJobs >= jobsMax || lane.sentBytes + bytes > bytesMax))
-          return false;
+      if (lane.standing === "active" || lane.standing === "repairing") {
+        if (lane.sentJobs > 0 && (lane.sentJobs >= jobsMax || lane.sentBytes + bytes > bytesMax)) {
+          if (lane.standing === "active") return false;
+          slow = lane;
+        }
       } else if (
         lane.standing === "offline" &&
         (lane.heldJobs > offlineJobsMax || lane.heldBytes > offlineBytesMax)
@@ -263,7 +269,8 @@ export class Writes implements WaitingWrites {
           );
       }
     }
-    return true;
+    if (slow !== null) core.repair!.holdsUp(slow);
+    return slow === null;
   }
   #giveUp(lane: Lane, reason: string): void {
     this.#core.hooks.givenUp(
@@ -276,10 +283,11 @@ export class Writes implements WaitingWrites {
     const core = this.#core;
     const { table } = core;
     this.#prepareTail(slot);
+    if (core.repair !== null) core.repair.prepare(table.start[slot]!, table.blocks[slot]!);
     core.admit(slot);
     this.#log(slot);
     table.since[slot] = core.ports.clock.nowMs();
-    core.sender.depend(slot, core.writers);
+    core.sender.depend(slot, core.writers, core.repair);
     core.spread(slot);
     core.written(table.start[slot]!, table.blocks[slot]!);
     const heldPages = table.own[slot]! >= 0 ? Math.ceil(table.bytes[slot]! / PAGE_BYTES) : 0;
@@ -330,9 +338,22 @@ export class Writes implements WaitingWrites {
   acked(slot: number, lane: Lane): void {
     const core = this.#core;
     const { table } = core;
-    core.finish(slot, lane, Part.done);
+    core.finish(slot, lane, lane.doneAs);
     if ((table.flags[slot]! & (Flag.answered | Flag.fua)) !== 0) return;
     if (table.count(slot, Part.done) >= QUORUM) this.#answer(slot);
+  }
+  /** A replica counts that did not: answers what that allows. */
+  recheck(): void {
+    const { table } = this.#core;
+    const due: number[] = [];
+    for (let slot = table.head; slot !== NONE; slot = table.next[slot]!)
+      if (
+        table.kind[slot] === Kind.write &&
+        (table.flags[slot]! & (Flag.answered | Flag.fua)) === 0 &&
+        table.count(slot, Part.done) >= QUORUM
+      )
+        due.push(slot);
+    for (const slot of due) this.#answer(slot);
   }
 
   #answer(slot: number): void {
@@ -381,10 +402,7 @@ export class Writes implements WaitingWrites {
     const isOpen = table.kind[slot] === Kind.write && (table.flags[slot]! & Flag.answered) === 0;
     const client = table.client[slot]!;
     const tag = table.tag[slot]!;
-    for (const lane of core.lanes) {
-      const part = table.part[slot * 3 + lane.index];
-      if (part === Part.held || part === Part.sent) core.finish(slot, lane, Part.skipped);
-    }
+    for (const lane of core.lanes) core.skip(slot, lane);
     table.retire(slot);
     if (table.pins[slot] === 0) core.recycle(slot);
     if (!isOpen) return;

@@ -129,7 +129,7 @@ class Rig {
       acked: new Set(),
       named: new Map(),
     };
-    if (!isAll) core.sender.depend(slot, core.writers);
+    if (!isAll) core.sender.depend(slot, core.writers, null);
     if (kind === Kind.read) {
       const lane = core.lanes[readFrom]!;
       lane.addRead(table, slot);
