@@ -10,6 +10,7 @@ import { Kind, NONE, Part } from "./job-table.js";
 import type { Lane } from "./lane.js";
 import type { Numbers } from "./numbers.js";
 import { RepairPace } from "./repair-pace.js";
+import { RepairRetries } from "./repair-retries.js";
 import { type RepairParts, RepairRound } from "./repair-round.js";
 import { RepairSender } from "./repair-sender.js";
 import { progressText, type RepairOutcome, type RepairStatus, timeText } from "./repair-status.js";
@@ -44,9 +45,7 @@ export class LiveRepair implements Repairing {
   /** Connections that stand in liveRepairReady, by replica. */
   readonly #ready: (Stream | null)[] = [null, null, null];
   readonly #numbers: Numbers[] = ["known", "known", "known"];
-  /** Attempts in a row that ended by a replica's own fault, and when its next may begin. */
-  readonly #failures = [0, 0, 0];
-  readonly #notBeforeMs = [0, 0, 0];
+  readonly #retries: RepairRetries;
   #round: RepairRound | null = null;
   #isStopped = false;
   #noteTimer: Cancel | null = null;
@@ -68,6 +67,7 @@ export class LiveRepair implements Repairing {
       asked: () => owner.asked(),
       fail: (lane, fault) => this.fail(lane, fault),
     };
+    this.#retries = new RepairRetries(core.ports.clock, core.tuning);
     const { repairPatienceMs } = core.tuning;
     this.#load = new TargetLoad(core.ports.clock, repairPatienceMs, (lane) =>
       this.fail(
@@ -97,6 +97,7 @@ export class LiveRepair implements Repairing {
   /** A connection to it is there, and what it missed cannot be sent again. */
   ready(lane: Lane, stream: Stream, numbers: Numbers): void {
     this.#ready[lane.index] = stream;
+    this.#retries.ready(lane.index);
     this.#numbers[lane.index] = lane.wasMember ? "ours" : numbers;
     this.consider();
   }
@@ -109,9 +110,10 @@ export class LiveRepair implements Repairing {
     const source = this.#chooseSource();
     if (source === null || waiting.length === 0) return;
     const nowMs = ports.clock.nowMs();
-    const targets = waiting.filter(({ index }) => this.#notBeforeMs[index]! <= nowMs);
+    const targets = waiting.filter(({ index }) => this.#retries.notBeforeMs(index) <= nowMs);
     if (targets.length > 0) this.#begin(targets, source);
-    else this.#considerAt(Math.min(...waiting.map(({ index }) => this.#notBeforeMs[index]!)));
+    else
+      this.#considerAt(Math.min(...waiting.map(({ index }) => this.#retries.notBeforeMs(index))));
   }
   #considerAt(atMs: number): void {
     const { clock } = this.#core.ports;
@@ -151,6 +153,7 @@ export class LiveRepair implements Repairing {
     lane.stream = this.#ready[lane.index]!;
     this.#ready[lane.index] = null;
     lane.doneAs = Part.apart;
+    this.#retries.begun(lane.index);
     lane.lastFlush = NONE;
     lane.forgetSpeed();
     // What it did in a former life is worth nothing now: another region may stand in its place.
@@ -201,7 +204,7 @@ export class LiveRepair implements Repairing {
     this.#leave(round, lane, "active");
     lane.lastFlush = round.finalId;
     lane.wasMember = true;
-    this.#failures[lane.index] = 0;
+    this.#retries.repaired(lane.index);
     this.completed += 1;
     const tookMs = ports.clock.nowMs() - round.startedMs;
     ports.notes(
@@ -227,14 +230,8 @@ export class LiveRepair implements Repairing {
 
   /** A target cannot go on, by its own fault: it begins anew when it is back, after a pause that grows. */
   fail(lane: Lane, fault: Fault): void {
-    const { index } = lane;
     const round = this.#round!;
-    const { ports, tuning } = this.#core;
-    // One that got somewhere is tried again soon: what was copied is only confirmed then.
-    if (round.repaired > 0) this.#failures[index] = 0;
-    const pauseMs = tuning.repairRetryMs * 2 ** this.#failures[index]!;
-    this.#failures[index] = this.#failures[index]! + 1;
-    this.#notBeforeMs[index] = ports.clock.nowMs() + Math.min(tuning.repairRetryMsMax, pauseMs);
+    this.#retries.failed(lane.index, round.repaired > 0);
     this.#drop(round, lane, fault);
     this.#dropped(round, fault);
   }
@@ -292,7 +289,10 @@ export class LiveRepair implements Repairing {
     } else round.progress();
   }
   #dropAll(round: RepairRound, fault: Fault): void {
-    for (const target of round.targets) this.#drop(round, target, fault);
+    for (const target of round.targets) {
+      this.#retries.cancelled(target.index);
+      this.#drop(round, target, fault);
+    }
     this.#dropped(round, fault);
   }
 

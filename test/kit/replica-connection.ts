@@ -1,9 +1,11 @@
 import type { Fault } from "../../src/base/fault.js";
+import type { FlushNumber, Generation } from "../../src/base/ids.js";
 import { FrameReceiver } from "../../src/crucible/frame-receiver.js";
 import { decode, encode, type Message, type MessageOf } from "../../src/crucible/messages.js";
 import type { StreamHandler } from "../../src/ports/stream.js";
 import type { FakeStream } from "./link.js";
 import type { JobMessage, ModelReplica } from "./replica.js";
+import { type Range, RepairWatch } from "./replica-repair.js";
 
 // One connection of a model replica: handshake, reconciliation, and the queue of jobs with its dependencies.
 
@@ -23,6 +25,7 @@ export class ModelConnection implements StreamHandler {
   generation = 0n;
   readonly #seen = new Set<number>();
   #completed = new Set<number>();
+  readonly #repair: RepairWatch;
   #queue: Queued[] = [];
   #isClosed = false;
 
@@ -31,6 +34,7 @@ export class ModelConnection implements StreamHandler {
     this.stream = stream;
     this.#number = number;
     this.#receiver = new FrameReceiver(stream, replica.arena, this);
+    this.#repair = new RepairWatch(replica);
   }
 
   received(at: number, end: number): number {
@@ -63,6 +67,12 @@ export class ModelConnection implements StreamHandler {
     this.#handle(message);
   }
 
+  get isTarget(): boolean {
+    return this.#repair.isTarget;
+  }
+  get unkept(): string[] {
+    return this.#repair.unkept;
+  }
   say(original: Message): void {
     if (this.#isClosed) return;
     const message = this.#replica.manner.rewrite(original);
@@ -231,12 +241,16 @@ export class ModelConnection implements StreamHandler {
       violations.push(`${message.kind} ${message.jobId} before the handshake was done`);
       return;
     }
-    for (const id of message.dependencies)
-      if (!this.#completed.has(id) && !this.#queue.some((queued) => queued.message.jobId === id))
-        violations.push(`${message.kind} ${message.jobId} depends on ${id}, which cannot be met`);
+    this.#repair.arrived(message);
+    const who = `${message.kind} ${message.jobId}`;
+    for (const id of message.dependencies) {
+      const isKnown = this.#completed.has(id) || this.#queue.some((q) => q.message.jobId === id);
+      if (isKnown || (!this.#seen.has(id) && this.#repair.promises(id, who))) continue;
+      violations.push(`${who} depends on ${id}, which cannot be met`);
+    }
     if (this.#seen.has(message.jobId)) violations.push(`job ${message.jobId} came twice`);
     this.#seen.add(message.jobId);
-    const { end } = rangeOf(message);
+    const { end } = this.#rangeOf(message);
     if (Number.isFinite(end) && end > region.extentSize * region.extentCount)
       violations.push(`job ${message.jobId} is outside the region`);
     this.#queue.push({ message, state: "waiting" });
@@ -255,10 +269,10 @@ export class ModelConnection implements StreamHandler {
   /** Jobs that touch the same blocks must have been ordered by dependencies. */
   #checkAlone(queued: Queued): void {
     const { violations } = this.#replica;
-    const mine = rangeOf(queued.message);
+    const mine = this.#rangeOf(queued.message);
     for (const other of this.#queue) {
       if (other === queued || other.message.jobId > queued.message.jobId) continue;
-      const theirs = rangeOf(other.message);
+      const theirs = this.#rangeOf(other.message);
       const bothRead = !mine.changes && !theirs.changes;
       if (bothRead || mine.start >= theirs.end || theirs.start >= mine.end) continue;
       violations.push(
@@ -269,7 +283,8 @@ export class ModelConnection implements StreamHandler {
   #try(queued: Queued): void {
     const replica = this.#replica;
     const { world, manner } = replica;
-    world.after(world.chance() * manner.jobMs, () => {
+    const copyMs = queued.message.kind === "ExtentLiveRepair" ? manner.copyMs : 0;
+    world.after(world.chance() * (manner.jobMs + copyMs), () => {
       if (this.#isClosed || !this.#queue.includes(queued)) return;
       const { message } = queued;
       const ids = {
@@ -285,6 +300,12 @@ export class ModelConnection implements StreamHandler {
         return;
       }
       this.#queue = this.#queue.filter((other) => other !== queued);
+      if (message.kind === "ExtentLiveRepair" && !this.#repair.mayCopy(message)) {
+        const error = { kind: "RepairRequestError", text: "model" } as const;
+        this.say({ kind: "ErrorReport", ...ids, error });
+        this.stream.end();
+        return;
+      }
       if (trouble === "fail") this.say(failure(message));
       else this.say(this.#do(message));
       replica.done.push({ conn: this.#number, jobId: message.jobId, kind: message.kind });
@@ -302,6 +323,7 @@ export class ModelConnection implements StreamHandler {
     };
     switch (message.kind) {
       case "Write":
+        this.#repair.checkExtents(message, this.#rangeOf(message));
         message.contexts.forEach((context, i) => {
           const data = message.data.subarray(i * blockSize, (i + 1) * blockSize);
           if (replica.hashOf(data) !== context.hash)
@@ -313,13 +335,44 @@ export class ModelConnection implements StreamHandler {
         this.#completed.add(message.jobId);
         return { kind: "WriteAck", ...ids, result: OK };
       case "Flush":
-        replica.flush(message.flushNumber, message.generation);
+        this.#repair.checkLimit(message);
+        replica.flush(
+          message.flushNumber,
+          message.generation,
+          undefined,
+          message.extentLimit ?? undefined,
+        );
         this.#completed = new Set([message.jobId]);
         return { kind: "FlushAck", ...ids, result: OK };
       case "Barrier":
         this.#completed = new Set([message.jobId]);
         return { kind: "BarrierAck", ...ids, result: OK };
+      case "ExtentLiveClose":
+      case "ExtentLiveFlushClose": {
+        this.#repair.perform(message);
+        this.#completed.add(message.jobId);
+        const { generation, flushNumber, dirty } = replica.extents[message.extentId]!;
+        const result = {
+          ok: true,
+          generation: generation as Generation,
+          flushNumber: flushNumber as FlushNumber,
+          dirty,
+        } as const;
+        return { kind: "ExtentLiveCloseAck", ...ids, result };
+      }
+      case "ExtentLiveRepair":
+        this.#repair.perform(message);
+        this.#completed.add(message.jobId);
+        return { kind: "ExtentLiveRepairAckId", ...ids, result: OK };
+      case "ExtentLiveReopen":
+        this.#repair.perform(message);
+        this.#completed.add(message.jobId);
+        return { kind: "ExtentLiveAckId", ...ids, result: OK };
+      case "ExtentLiveNoOp":
+        this.#completed.add(message.jobId);
+        return { kind: "ExtentLiveAckId", ...ids, result: OK };
       case "ReadRequest": {
+        this.#repair.checkExtents(message, this.#rangeOf(message));
         const found = Array.from({ length: message.count }, (_, i) =>
           replica.blocks.get(message.start + i),
         );
@@ -340,22 +393,36 @@ export class ModelConnection implements StreamHandler {
         throw new Error(`the model does not know ${message.kind}`);
     }
   }
+
+  /** Flushes and barriers stand between everything before and everything after. */
+  #rangeOf(message: JobMessage): Range {
+    const { extentSize } = this.#replica.region;
+    switch (message.kind) {
+      case "ExtentLiveNoOp":
+        return { start: 0, end: 0, changes: false };
+      case "ExtentLiveClose":
+      case "ExtentLiveFlushClose":
+      case "ExtentLiveRepair":
+      case "ExtentLiveReopen": {
+        const start = message.extentId * extentSize;
+        return { start, end: start + extentSize, changes: true };
+      }
+      case "Write":
+      case "WriteUnwritten":
+        return {
+          start: message.start,
+          end: message.start + message.contexts.length,
+          changes: true,
+        };
+      case "ReadRequest":
+        return { start: message.start, end: message.start + message.count, changes: false };
+      default:
+        return { start: 0, end: Number.POSITIVE_INFINITY, changes: true };
+    }
+  }
 }
 
 const OK = { ok: true } as const;
-
-/** Flushes and barriers stand between everything before and everything after. */
-function rangeOf(message: JobMessage): { start: number; end: number; changes: boolean } {
-  switch (message.kind) {
-    case "Write":
-    case "WriteUnwritten":
-      return { start: message.start, end: message.start + message.contexts.length, changes: true };
-    case "ReadRequest":
-      return { start: message.start, end: message.start + message.count, changes: false };
-    default:
-      return { start: 0, end: Number.POSITIVE_INFINITY, changes: true };
-  }
-}
 
 function failure(message: JobMessage): Message {
   const { upstairsId, sessionId, jobId } = message;
@@ -368,6 +435,14 @@ function failure(message: JobMessage): Message {
       return { kind: "ReadResponse", ...ids, result, data: Buffer.alloc(0) };
     case "Barrier":
       return { kind: "BarrierAck", ...ids, result };
+    case "ExtentLiveClose":
+    case "ExtentLiveFlushClose":
+      return { kind: "ExtentLiveCloseAck", ...ids, result };
+    case "ExtentLiveRepair":
+      return { kind: "ExtentLiveRepairAckId", ...ids, result };
+    case "ExtentLiveReopen":
+    case "ExtentLiveNoOp":
+      return { kind: "ExtentLiveAckId", ...ids, result };
     default:
       return { kind: "FlushAck", ...ids, result };
   }

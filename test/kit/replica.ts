@@ -9,7 +9,8 @@ import type { World } from "./world.js";
 
 // A model of a downstairs for tests of the upstairs: frames over simulated links, blocks in a map. It is stricter than
 // the real one where that shows mistakes: a dependency is met only by an id completed on the same connection since the last flush, a
-// job with another one waits for ever, and both that and two overlapping jobs at once are put down in `violations`.
+// job with another one waits for ever, and both that and two overlapping jobs at once are put down in `violations`. Under repair it knows
+// how far it has come: a write, a read or a flush that goes beyond is put down too.
 
 export interface Block {
   readonly data: Buffer;
@@ -58,6 +59,8 @@ export interface Manner {
   trouble: (job: JobMessage) => "report" | "fail" | "ignore" | null;
   /** Messages swallowed before they are looked at. */
   deaf: (message: Message) => boolean;
+  /** Milliseconds that copying an extent takes, uniformly up to this, besides `jobMs`. */
+  copyMs: number;
   /** Changed answers. */
   rewrite: (message: Message) => Message;
 }
@@ -95,6 +98,7 @@ export class ModelReplica {
     this.#hash = hash;
     this.manner = {
       jobMs: 0,
+      copyMs: 0,
       version: 13,
       readOnly: false,
       encrypted: false,
@@ -157,16 +161,25 @@ export class ModelReplica {
     if (!this.#stable.has(block)) this.#stable.set(block, this.blocks.get(block));
     this.blocks.set(block, { data: Buffer.from(data), hash });
   }
-  /** Everything dirty, or one extent with numbers of its own. */
-  flush(flushNumber: number, generation: bigint, only?: number): void {
+  /** Everything dirty up to an extent, or one extent with numbers of its own. */
+  flush(flushNumber: number, generation: bigint, only?: number, upTo = Infinity): void {
     for (const [index, extent] of this.extents.entries()) {
-      if (!extent.dirty || (only !== undefined && only !== index)) continue;
+      if (!extent.dirty || (only !== undefined && only !== index) || index > upTo) continue;
+      if (extent.closed) this.violations.push(`flush of closed extent ${index}`);
       extent.dirty = false;
       extent.flushNumber = flushNumber;
       extent.generation = generation;
       for (const block of [...this.#stable.keys()])
         if (this.extentOf(block) === index) this.#stable.delete(block);
     }
+  }
+  /** Dependencies on jobs that were announced by them and never came, on connections that are open. */
+  get unkept(): string[] {
+    return this.connections.flatMap((connection) => connection.unkept);
+  }
+  /** Somebody repairs it. */
+  get isTarget(): boolean {
+    return this.connections.some((connection) => connection.isTarget);
   }
   /** What is stable: what a power cut cannot take. */
   stableBlock(block: number): Block | undefined {

@@ -151,7 +151,7 @@ export class Stage {
   }
   get violations(): string[] {
     return this.replicas.flatMap((replica, index) =>
-      replica.violations.map((v) => `${index}: ${v}`),
+      [...replica.violations, ...replica.unkept].map((v) => `${index}: ${v}`),
     );
   }
   said(event: string): string[] {

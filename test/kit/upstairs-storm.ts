@@ -23,7 +23,14 @@ export function storm(
     manner: { jobMs: 3 },
     links: { latencyMs: 0.5 },
     ...options,
-    tuning: { redialFirstMs: 20, redialMs: 50, dialTimeoutMs: 100, ...options.tuning },
+    tuning: {
+      redialFirstMs: 20,
+      redialMs: 50,
+      dialTimeoutMs: 100,
+      repairRetryMs: 10,
+      repairRetryMsMax: 200,
+      ...options.tuning,
+    },
   });
   const broken: string[] = [];
   if (stage.activate() !== null)
