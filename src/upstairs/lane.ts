@@ -135,14 +135,15 @@ export class Lane {
   }
   /** The same, by looking through the bad ones: for large ranges. */
   hasBadWithin(start: number, count: number): boolean {
-    for (const block of this.bad) if (block >= start && block < start + count) return true;
+    for (const block of this.bad.keys()) if (block >= start && block < start + count) return true;
     return false;
   }
-  /** The range is copied from `other`, with what is bad there. */
+  /** The range is copied from `other`, with what is damaged there. */
   inheritBad(other: Lane, start: number, count: number): void {
-    for (const block of this.bad)
-      if (block >= start && block < start + count) this.bad.delete(block);
-    for (const block of other.bad) if (block >= start && block < start + count) this.bad.add(block);
+    const end = start + count;
+    for (const block of this.bad.keys()) if (block >= start && block < end) this.bad.delete(block);
+    for (const [block, why] of other.bad)
+      if (why === Bad.damaged && block >= start && block < end) this.bad.set(block, why);
   }
   /** They are good, or will be by the time that anybody reads them. */
   written(start: number, count: number): void {
