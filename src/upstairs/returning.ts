@@ -70,7 +70,9 @@ export class Returning {
       if (replica.connections !== connections || replica.phase !== "liveRepairReady") return;
       if (members.state !== "active") return;
       members.note("warn", "replica.needsRepair", `${name} ${WHY_REPAIR[what]}`, index);
-      engine.readyForRepair(index, replica.stream!, replica.repairAddress);
+      // Numbers of another volume may look like ours, and mean nothing.
+      const numbers = what === "foreign" ? "foreign" : "known";
+      engine.readyForRepair(index, replica.stream!, replica.repairAddress, numbers);
     });
   }
 

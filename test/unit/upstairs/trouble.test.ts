@@ -43,13 +43,13 @@ t.test("an offline replica with too many jobs waiting is given up; two go on", a
   t.equal(stage.stop(), null);
   t.equal(stage.arena.allocations, 0);
 
-  // A restart makes it whole again.
+  // The next start finds three equal ones.
   const again = new Stage(stage.world, hash, {
     replicas: stage.replicas,
     upstairs: { generation: { kind: "given", value: 2n }, record },
   });
   t.equal(again.activate(), null);
-  t.ok(again.said("volume.reconciled").length === 1);
+  t.equal(again.said("volume.reconcile").length, 0);
   t.same(stage.replicas[1]!.image(), stage.replicas[0]!.image());
   t.equal(again.stop(), null);
 });
