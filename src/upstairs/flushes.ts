@@ -196,6 +196,8 @@ export class Flushes {
     const { table, ports } = this.#core;
     // Two replicas have it on disk, so any two hold it, which is what a successor starts with.
     ports.journal.covered(table.row[slot]!);
+    // Whoever is answered may ask for the end, which takes a flush of its own.
+    const final = this.#final;
     this.#current = NONE;
     table.flags[slot] = table.flags[slot]! | Flag.answered;
     let waiter = table.chain[slot]!;
@@ -205,10 +207,9 @@ export class Flushes {
       this.#answerWaiter(waiter, DeviceStatus.ok);
       waiter = next;
     }
-    if (this.#final !== null && !this.#isDirty && this.#wanted === NONE) {
-      const then = this.#final;
+    if (final !== null && !this.#isDirty && this.#wanted === NONE) {
       this.#final = null;
-      then();
+      final();
     }
   }
   #answerWaiter(slot: number, status: DeviceStatus): void {

@@ -6,16 +6,23 @@ export class FakeArena implements Arena {
   readonly bytes: Buffer;
   readonly view: DataView;
   readonly #pages: PageAllocator;
+  /** Behind the rest, as in the host: a full arena never stops an answer. */
+  readonly #streamPages: PageAllocator | undefined;
+  readonly #streamsAt: number;
   readonly #lengths = new Map<number, number>();
   #waiting: (() => void)[] = [];
 
-  constructor(sizeBytes = 16 * 1024 * 1024) {
-    this.bytes = Buffer.alloc(sizeBytes, 0xcc);
-    this.view = new DataView(this.bytes.buffer, this.bytes.byteOffset, sizeBytes);
+  /** `streamBytes`: memory of streams besides; 0: they share the rest. */
+  constructor(sizeBytes = 16 * 1024 * 1024, streamBytes = 0) {
+    const inAll = sizeBytes + streamBytes;
+    this.bytes = Buffer.alloc(inAll, 0xcc);
+    this.view = new DataView(this.bytes.buffer, this.bytes.byteOffset, inAll);
     this.#pages = new PageAllocator(sizeBytes);
+    this.#streamsAt = sizeBytes;
+    this.#streamPages = streamBytes === 0 ? undefined : new PageAllocator(streamBytes);
   }
   get sizeBytes(): number {
-    return this.bytes.length;
+    return this.#streamsAt;
   }
   get freeBytes(): number {
     return this.#pages.freeBytes;
@@ -28,8 +35,17 @@ export class FakeArena implements Arena {
     if (at >= 0) this.#lengths.set(at, length);
     return at;
   }
+  /** For inboxes and composed messages; `free` takes it back. */
+  allocForStream(length: number): number {
+    if (this.#streamPages === undefined) return this.alloc(length);
+    const at = this.#streamPages.alloc(length);
+    if (at < 0) return -1;
+    this.#lengths.set(this.#streamsAt + at, length);
+    return this.#streamsAt + at;
+  }
   free(at: number): void {
-    this.#pages.free(at);
+    if (at < this.#streamsAt) this.#pages.free(at);
+    else this.#streamPages!.free(at - this.#streamsAt);
     this.bytes.fill(0xdd, at, at + this.#lengths.get(at)!);
     this.#lengths.delete(at);
     const waiting = this.#waiting;

@@ -79,6 +79,16 @@ export class FileNode {
     }
   }
 
+  /** Bits that change by themselves, on a disk at rest. False: nothing was written there, or it was only just now. */
+  flip(offset: number, mask: number): boolean {
+    const sector = this.#sectors.get(Math.floor(offset / this.#sectorBytes));
+    if (sector === undefined || sector.versions.length > 1) return false;
+    const bytes = Buffer.from(sector.versions.at(-1)!);
+    bytes[offset % this.#sectorBytes]! ^= mask;
+    sector.versions[sector.versions.length - 1] = bytes;
+    return true;
+  }
+
   /** What a sync that begins now covers. */
   mark(): { sizes: number; sectors: Map<Sector, Buffer> } {
     const sectors = new Map<Sector, Buffer>();

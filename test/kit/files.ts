@@ -9,11 +9,13 @@ export const ENOENT = -2;
 export const EIO = -5;
 export const EEXIST = -17;
 export const EMFILE = -24;
+export const ENOSPC = -28;
 const WORDS: Record<number, string> = {
   [ENOENT]: "no such file or directory",
   [EIO]: "input/output error",
   [EEXIST]: "it exists already",
   [EMFILE]: "too many open files",
+  [ENOSPC]: "no space left on device",
 };
 
 export type FileCall = {
@@ -28,6 +30,10 @@ export type FileCall = {
 export interface FilesOptions {
   /** Longest time a call takes; the actual one is drawn, so calls overtake each other. */
   readonly latencyMs?: number;
+  /** More time that a call takes. */
+  readonly delay?: (call: FileCall) => number;
+  /** Where a write goes instead of its offset. */
+  readonly misdirect?: (call: FileCall) => number;
   /** −errno to make a call fail, 0 to let it be. A failing write or sync may have had a part of its effect. */
   readonly fail?: (call: FileCall) => number;
   /** A sync for which this answers true does nothing and reports success. */
@@ -131,10 +137,11 @@ export class FakeFiles implements FileIo, FileTree {
     const flight = { node: open.node, offset, bytes };
     this.#flights.add(flight);
     const length = list.reduce((sum, value, i) => sum + (i % 2 === 1 ? value : 0), 0);
-    this.#run(op, open.path, offset, length, (errno) => {
+    this.#run(op, open.path, offset, length, (errno, call) => {
       open.busy -= 1;
       this.#flights.delete(flight);
-      open.node.writeSome(offset, bytes(), () => errno >= 0 || this.#world.chance() < 0.5);
+      const goesTo = this.#options.misdirect?.(call) ?? offset;
+      open.node.writeSome(goesTo, bytes(), () => errno >= 0 || this.#world.chance() < 0.5);
       return () => done.fileDone(tag, errno < 0 ? errno : length);
     });
   }
@@ -327,7 +334,8 @@ export class FakeFiles implements FileIo, FileTree {
     const call = { n: this.#calls++, op, path, offset, length };
     const errno = this.#options.fail?.(call) ?? 0;
     const latencyMs = this.#options.latencyMs ?? 1;
-    this.#world.after(latencyMs === 0 ? 0 : this.#world.chance() * latencyMs, () => {
+    const usualMs = latencyMs === 0 ? 0 : this.#world.chance() * latencyMs;
+    this.#world.after(usualMs + (this.#options.delay?.(call) ?? 0), () => {
       if (this.#dead) return;
       const answer = effect(errno, call);
       this.#options.after?.(call);

@@ -3,6 +3,7 @@ import { invariant } from "../../src/base/invariant.js";
 import { BACKLOG_BYTES_MAX, COMPOSE_BYTES_MAX, INBOX_BYTES } from "../../src/base/limits.js";
 import type { Arena } from "../../src/ports/arena.js";
 import type { Stream, StreamHandler } from "../../src/ports/stream.js";
+import { FakeArena } from "./arena.js";
 import type { World } from "./world.js";
 
 /** How bytes travel: latency, and how many at a time (1: every boundary is hit). */
@@ -11,7 +12,18 @@ export interface LinkOptions {
   readonly segmentBytes?: number;
   /** Bytes that may be on the way or unread before the sender has to wait, as with real sockets. */
   readonly windowBytes?: number;
+  /** Ways from left to right and from right to left, instead of a fixed latency. */
+  readonly routes?: readonly [Route, Route];
 }
+
+/** One direction of a wire that changes as time passes. */
+export interface Route {
+  /** When bytes that leave now arrive; never before those that left earlier. */
+  due(nowMs: number, bytes: number): number;
+}
+
+/** What the other side sees of a process that is gone: an orderly end, a reset, or nothing at all. */
+export type Death = "end" | "reset" | "silence";
 
 /** Two streams joined by a simulated wire. Each side may live in an arena of its own. */
 export function link(
@@ -20,8 +32,8 @@ export function link(
   right: Arena,
   options: LinkOptions = {},
 ): [FakeStream, FakeStream] {
-  const a = new FakeStream(world, left, "left", options);
-  const b = new FakeStream(world, right, "right", options);
+  const a = new FakeStream(world, left, "left", options, options.routes?.[0]);
+  const b = new FakeStream(world, right, "right", options, options.routes?.[1]);
   a.join(b);
   b.join(a);
   return [a, b];
@@ -38,6 +50,7 @@ export class FakeStream implements Stream {
   readonly #latencyMs: number;
   readonly #segmentBytes: number;
   readonly #windowBytes: number;
+  readonly #route: Route | undefined;
   readonly #inbox: number;
   #other: FakeStream | undefined;
   #handler: StreamHandler | undefined;
@@ -57,15 +70,16 @@ export class FakeStream implements Stream {
   #peerEnded = false;
   #state: "open" | "closed" = "open";
 
-  constructor(world: World, arena: Arena, name: string, options: LinkOptions) {
+  constructor(world: World, arena: Arena, name: string, options: LinkOptions, route?: Route) {
     this.#world = world;
+    this.#route = route;
     this.#arena = arena;
     this.peer = `sim:${name}`;
     this.local = `sim:${name}`;
     this.#latencyMs = options.latencyMs ?? 0;
     this.#segmentBytes = options.segmentBytes ?? Number.POSITIVE_INFINITY;
     this.#windowBytes = options.windowBytes ?? Number.POSITIVE_INFINITY;
-    this.#inbox = arena.alloc(INBOX_BYTES);
+    this.#inbox = forStream(arena, INBOX_BYTES);
     invariant(this.#inbox >= 0, "the fake arena has room for an inbox");
   }
 
@@ -75,6 +89,9 @@ export class FakeStream implements Stream {
   get queuedBytes(): number {
     return this.#queued;
   }
+  get isClosed(): boolean {
+    return this.#state === "closed";
+  }
   start(handler: StreamHandler): void {
     invariant(this.#handler === undefined, "a stream is started once");
     this.#handler = handler;
@@ -83,7 +100,7 @@ export class FakeStream implements Stream {
 
   compose(length: number): number {
     invariant(length > 0 && length <= COMPOSE_BYTES_MAX, "a composed message is small");
-    const at = this.#arena.alloc(length);
+    const at = forStream(this.#arena, length);
     invariant(at >= 0, "the fake arena has room to compose");
     this.#push({ at, length, tag: -1, own: true });
     return at;
@@ -109,8 +126,38 @@ export class FakeStream implements Stream {
     this.#postSend();
   }
   destroy(): void {
+    const wasClosed = this.#state === "closed";
     this.#close(null);
-    this.#other?.cut();
+    if (this.#route === undefined) this.#other?.cut();
+    else if (!wasClosed) this.reset();
+  }
+  /**
+   * The process at this end is gone: its handler is called no more. What has left is still delivered. After `silence`
+   * the other end learns of it by `reset`, or by losing patience.
+   */
+  die(how: Death): void {
+    this.#handler = undefined;
+    if (this.#state === "closed") return;
+    this.#state = "closed";
+    this.#arriving = [];
+    this.#queue = [];
+    this.#queued = 0;
+    const other = this.#other;
+    if (how === "end") this.#travel(0, () => other?.arriveEnd());
+    else if (how === "reset") this.reset();
+  }
+  /** The host of a dead end answers again, and does not know the connection. */
+  reset(): void {
+    const other = this.#other;
+    this.#travel(0, () => other?.cut());
+  }
+  #travel(bytes: number, run: () => void): void {
+    const route = this.#route;
+    if (route === undefined) this.#world.after(this.#latencyMs, run);
+    else {
+      const nowMs = this.#world.nowMs();
+      this.#world.after(route.due(nowMs, bytes) - nowMs, run);
+    }
   }
   /** What a broken network does to both ends. */
   cut(fault = new Fault("TRIVET_E_CONNECTION", "connection reset (simulated)")): void {
@@ -145,7 +192,7 @@ export class FakeStream implements Stream {
       const other = this.#other;
       for (let from = 0; from < copy.length; from += this.#segmentBytes) {
         const piece = copy.subarray(from, Math.min(copy.length, from + this.#segmentBytes));
-        this.#world.after(this.#latencyMs, () => other?.arrive(piece));
+        this.#travel(piece.length, () => other?.arrive(piece));
       }
       this.#release(item);
       if (this.#state !== "open") break;
@@ -156,7 +203,7 @@ export class FakeStream implements Stream {
     }
     if (this.#ending && this.#queue.length === 0) {
       const other = this.#other;
-      this.#world.after(this.#latencyMs, () => other?.arriveEnd());
+      this.#travel(0, () => other?.arriveEnd());
       this.#close(null);
     }
   }
@@ -264,3 +311,6 @@ export class FakeStream implements Stream {
     });
   }
 }
+
+const forStream = (arena: Arena, length: number): number =>
+  arena instanceof FakeArena ? arena.allocForStream(length) : arena.alloc(length);

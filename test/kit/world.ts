@@ -22,6 +22,8 @@ export class World implements Clock, Random {
   readonly #heap: Entry[] = [];
   #nowMs = 0;
   #seq = 0;
+  /** Called after each event, between two of the same moment too. */
+  onEvent: (() => void) | null = null;
 
   constructor(seed = 1) {
     this.#chance = prng(seed);
@@ -64,7 +66,9 @@ export class World implements Clock, Random {
     for (let next = this.#heap[0]; next !== undefined && next.at <= until; next = this.#heap[0]) {
       this.#pop();
       this.#nowMs = next.at;
-      next.run?.();
+      if (next.run === null) continue;
+      next.run();
+      this.onEvent?.();
     }
     this.#nowMs = until;
   }

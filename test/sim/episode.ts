@@ -1,0 +1,234 @@
+import type { XXHashAPI } from "xxhash-wasm";
+import type { Uuid } from "../../src/base/ids.js";
+import type { RegionDefinition } from "../../src/crucible/region-definition.js";
+import { World } from "../kit/world.js";
+import { compareReplicas } from "./compare.js";
+import { Faults } from "./faults.js";
+import { Guests } from "./guests.js";
+import { HostBox } from "./host.js";
+import { VolumeModel } from "./model.js";
+import { Network } from "./network.js";
+import type { Plan } from "./plan.js";
+import { SECTOR_BYTES } from "./pattern.js";
+import { ReplicaBox } from "./replica.js";
+import { Trace } from "./trace.js";
+
+/** Virtual time within which something is answered once faults have stopped, and within which the replicas are equal again. */
+const RECOVERY_MS = 300_000;
+/** Virtual time after which the faults stop, however many requests are left to ask. */
+const FAULTS_MS_MAX = 3_600_000;
+
+export interface Outcome {
+  readonly seed: number;
+  readonly mixName: string;
+  /** What promises were broken, in words. */
+  readonly broken: readonly string[];
+  readonly answered: number;
+  readonly lost: number;
+  readonly virtualMs: number;
+  readonly counts: Readonly<Record<string, number>>;
+  readonly trace: Trace;
+}
+
+/** One seed from its start to its end. The same plan gives the same outcome. */
+export function episode(plan: Plan, hash: XXHashAPI, traceLines = 0): Outcome {
+  return new Episode(plan, hash, traceLines).run();
+}
+
+class Episode {
+  readonly #plan: Plan;
+  readonly #world: World;
+  readonly #trace: Trace;
+  readonly #broken: string[] = [];
+  readonly #model: VolumeModel;
+  readonly #replicas: ReplicaBox[];
+  readonly #hosts: HostBox[];
+  readonly #guests: Guests;
+  readonly #faults: Faults;
+  readonly #hash: XXHashAPI;
+
+  constructor(plan: Plan, hash: XXHashAPI, traceLines: number) {
+    this.#plan = plan;
+    this.#hash = hash;
+    const world = new World(plan.seed);
+    const trace = new Trace(world, traceLines);
+    this.#world = world;
+    this.#trace = trace;
+    const sectors = (plan.extentSize * plan.extentCount * plan.blockSize) / SECTOR_BYTES;
+    const model = new VolumeModel(sectors);
+    this.#model = model;
+    const network = new Network(world, plan);
+    const failed = (text: string): void => this.#fail(text);
+    const replicas: ReplicaBox[] = [];
+    const services = {
+      find: (address: { host: string }) =>
+        replicas.find((one) => one.repair.host === address.host)?.service ?? undefined,
+    };
+    const { diskMs, heldBytesMax } = plan;
+    for (let index = 0; index < 3; index++)
+      replicas.push(
+        new ReplicaBox(index, regionOf(plan, index), {
+          world,
+          network,
+          services,
+          hash,
+          trace,
+          diskMs,
+          heldBytesMax,
+        }),
+      );
+    const targets = replicas.map(({ data }) => data);
+    const { arenaBytes, ack, tuning } = plan;
+    const parts = { world, network, hash, trace, model, targets, arenaBytes, ack, tuning, failed };
+    const hosts = [new HostBox(0, parts), new HostBox(1, parts)];
+    const guests = new Guests({ world, network, plan, model, hosts, trace, failed }, sectors);
+    this.#replicas = replicas;
+    this.#hosts = hosts;
+    this.#guests = guests;
+    this.#faults = new Faults({ world, network, plan, replicas, hosts, guests, trace });
+  }
+
+  run(): Outcome {
+    try {
+      this.#live();
+    } catch (error) {
+      this.#fail(error instanceof Error ? (error.stack ?? error.message) : String(error));
+    }
+    const { answeredCount, lost } = this.#guests;
+    return {
+      seed: this.#plan.seed,
+      mixName: this.#plan.mixName,
+      broken: this.#broken,
+      answered: answeredCount,
+      lost,
+      virtualMs: this.#world.nowMs(),
+      counts: { ...this.#model.counts, ...this.#faults.counts },
+      trace: this.#trace,
+    };
+  }
+
+  #fail(text: string): void {
+    this.#trace.add("!!!", () => text);
+    if (this.#broken.length < 20) this.#broken.push(text);
+  }
+  /** Lets time pass until `done`; false: not within `limitMs`, or something is broken. */
+  #pass(limitMs: number, done: () => boolean): boolean {
+    const until = this.#world.nowMs() + limitMs;
+    while (this.#world.nowMs() < until && !done()) {
+      this.#world.advance(Math.min(50, until - this.#world.nowMs()));
+      if (this.#isBroken) return false;
+    }
+    return done();
+  }
+  get #isBroken(): boolean {
+    if (this.#model.broken.length > 0) this.#broken.push(...this.#model.broken.splice(0));
+    return this.#broken.length > 0;
+  }
+
+  #live(): void {
+    const guests = this.#guests;
+    for (const replica of this.#replicas) replica.start();
+    this.#hosts[0]!.start();
+    guests.start();
+    if (!this.#pass(60_000, () => this.#hosts[0]!.isServing)) return this.#fail("never activated");
+    this.#faults.start();
+    this.#pass(FAULTS_MS_MAX, () => guests.isDone || this.#faults.isSpent);
+    if (this.#isBroken) return;
+    this.#faults.stop();
+    this.#recover();
+    if (!this.#isBroken) this.#finish();
+  }
+
+  /** Liveness: with nothing going wrong any more everything is answered, and three replicas take part. */
+  #recover(): void {
+    const guests = this.#guests;
+    guests.more(50);
+    for (let before = -1; !guests.isDone && before !== guests.answeredCount; ) {
+      before = guests.answeredCount;
+      this.#pass(RECOVERY_MS, () => guests.isDone);
+      if (this.#isBroken) return;
+    }
+    if (!guests.isDone) return this.#fail(`not live again: ${this.#state()}`);
+    if (!this.#pass(RECOVERY_MS, () => this.#isWhole() || this.#needsRestart()))
+      return this.#fail(`not whole again: ${this.#state()}`);
+    if (!this.#isWhole()) this.#restart();
+    if (this.#isBroken) return;
+    guests.readAll();
+    guests.flushOnce();
+    if (!this.#pass(RECOVERY_MS, () => guests.isDone) && !this.#isBroken)
+      this.#fail(`reading everything: ${this.#state()}`);
+  }
+  get #host(): HostBox | undefined {
+    return this.#hosts.find((host) => host.isServing);
+  }
+  #isWhole(): boolean {
+    const status = this.#host?.upstairs?.status();
+    return (
+      this.#guests.connections.some((one) => one.isReady) &&
+      status !== undefined &&
+      status.replicas.every(({ phase, jobs }) => phase === "active" && jobs === 0)
+    );
+  }
+  /** Somebody was given up for good: the operator restarts the server, which makes the regions equal. */
+  #needsRestart(): boolean {
+    const status = this.#host?.upstairs?.status();
+    return status?.replicas.some(({ phase }) => phase === "liveRepairReady") === true;
+  }
+  #restart(): void {
+    const host = this.#host!;
+    let stopped = false;
+    host.stop(() => {
+      stopped = true;
+      host.start();
+    });
+    if (!this.#pass(RECOVERY_MS, () => stopped && this.#isWhole()) && !this.#isBroken)
+      this.#fail(`not whole after a restart: ${this.#state()}`);
+  }
+
+  #finish(): void {
+    const host = this.#host!;
+    let ended: string | undefined;
+    host.stop((fault) => {
+      ended = fault?.line ?? "";
+    });
+    if (!this.#pass(RECOVERY_MS, () => ended !== undefined)) {
+      if (!this.#isBroken) this.#fail("the host does not stop");
+      return;
+    }
+    if (ended !== "") this.#fail(`the host stopped with ${ended}`);
+    let left = 3;
+    for (const replica of this.#replicas)
+      replica.stop((fault) => {
+        left -= 1;
+        if (fault !== null) this.#fail(`${replica.name} stopped with ${fault.line}`);
+      });
+    if (!this.#pass(60_000, () => left === 0)) this.#fail("replicas do not stop");
+    else this.#broken.push(...compareReplicas(this.#replicas, this.#hash));
+  }
+
+  #state(): string {
+    const host = this.#host ?? this.#hosts.find((one) => one.process !== null);
+    const status = host?.upstairs?.status();
+    const replicas = status?.replicas.map(
+      ({ phase, mode, jobs, heldJobs, trouble }) =>
+        `${phase}/${mode} ${jobs}+${heldJobs}${trouble === null ? "" : ` (${trouble})`}`,
+    );
+    const boxes = this.#replicas.map((one) => `${one.name} ${one.isServing ? "up" : "down"}`);
+    const waiting = this.#guests.connections.map((one) => `[${one.unanswered}]`);
+    return `${host?.name ?? "no host"} ${status?.state ?? ""} ${replicas?.join(", ") ?? ""}; ${boxes.join(", ")}; ${this.#guests.inFlight} under way ${waiting.join(" ").slice(0, 300)}`;
+  }
+}
+
+function regionOf(plan: Plan, index: number): RegionDefinition {
+  const { blockSize, extentSize, extentCount } = plan;
+  return {
+    blockSize,
+    extentSize,
+    extentCount,
+    shift: Math.log2(blockSize),
+    uuid: `12345678-1111-2222-3333-00000000000${index}` as Uuid,
+    encrypted: false,
+    databaseReadVersion: 1,
+    databaseWriteVersion: 1,
+  };
+}

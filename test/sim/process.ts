@@ -1,0 +1,71 @@
+import type { Uuid } from "../../src/base/ids.js";
+import type { Clock } from "../../src/ports/clock.js";
+import type { Random } from "../../src/ports/random.js";
+import type { Cancel } from "../../src/ports/stream.js";
+import { FakeArena } from "../kit/arena.js";
+import type { Death, FakeStream } from "../kit/link.js";
+import type { World } from "../kit/world.js";
+
+const STREAM_BYTES = 4 * 1024 * 1024;
+
+/** A computer: processes run on it, its wall clock may be wrong, its power may fail. */
+export class Machine {
+  /** Also its address. */
+  readonly name: string;
+  isPowered = true;
+  /** Seconds by which its wall clock is off. */
+  clockOffset = 0;
+
+  constructor(name: string) {
+    this.name = name;
+  }
+}
+
+/**
+ * One life of a program: its memory, its timers, its connections. From the moment it is killed nothing of it
+ * runs any more, whatever was under way.
+ */
+export class Process implements Clock, Random {
+  readonly machine: Machine;
+  readonly world: World;
+  readonly arena: FakeArena;
+  isAlive = true;
+  #streams: FakeStream[] = [];
+
+  constructor(world: World, machine: Machine, arenaBytes: number) {
+    this.world = world;
+    this.machine = machine;
+    this.arena = new FakeArena(arenaBytes, STREAM_BYTES);
+  }
+
+  nowMs(): number {
+    return this.world.nowMs();
+  }
+  wallSeconds(): number {
+    return this.world.wallSeconds() + this.machine.clockOffset;
+  }
+  uuid(): Uuid {
+    return this.world.uuid();
+  }
+  chance(): number {
+    return this.world.chance();
+  }
+  after(delayMs: number, run: () => void): Cancel {
+    return this.world.after(delayMs, () => {
+      if (this.isAlive) run();
+    });
+  }
+
+  owns(stream: FakeStream): void {
+    if (this.#streams.length >= 32) this.#streams = this.#streams.filter((one) => !one.isClosed);
+    this.#streams.push(stream);
+  }
+  /** Answers what has to be reset when the machine is back, after `silence`. */
+  kill(how: Death): FakeStream[] {
+    this.isAlive = false;
+    const open = this.#streams.filter((stream) => !stream.isClosed);
+    for (const stream of this.#streams) stream.die(how);
+    this.#streams = [];
+    return open;
+  }
+}
