@@ -144,6 +144,8 @@ export async function runTests(root, parts) {
       `--timeout=${UNIT_TIMEOUT_S}`,
     ]);
   }
+  if (chosen("simulator"))
+    await program(root, tally, "simulator", ["dist/test/sim/command.js", "--ci"]);
   const native = "native/test/run.mjs";
   if (chosen("native")) {
     if (existsSync(join(root, native))) await program(root, tally, "native", [native]);

@@ -1,27 +1,89 @@
-import xxhash from "xxhash-wasm";
-import { episode } from "./episode.js";
-import { planOf } from "./plan.js";
+import { campaign } from "./campaign.js";
+import { runCi } from "./ci.js";
+import { MUTANTS } from "./mutants.js";
+import { type CommandOptions, HELP, parseOptions } from "./options.js";
+import type { PlanOptions } from "./plan.js";
+import { Totals } from "./totals.js";
+import { runSeed } from "./worker.js";
 
-const hash = await xxhash();
-const from = Number(process.argv[3] ?? 1);
-const count = Number(process.argv[2] ?? 10);
-const mix = process.argv[4];
-const started = performance.now();
-let ops = 0;
-let bad = 0;
-const totals: Record<string, number> = {};
-for (let seed = from; seed < from + count; seed++) {
-  const plan = planOf(seed, mix === undefined ? {} : { mix });
-  const t0 = performance.now();
-  const outcome = episode(plan, hash, count === 1 ? Number(process.env.LINES ?? 400) : 0);
-  ops += outcome.answered;
-  for (const [k, v] of Object.entries(outcome.counts)) totals[k] = (totals[k] ?? 0) + v;
-  if (outcome.broken.length > 0) {
-    bad += 1;
-    console.log(`seed ${seed} ${outcome.mixName}: ${outcome.broken.slice(0, 3).join("\n   ")}`);
-    if (count === 1 ? Number(process.env.LINES ?? 400) : 0) console.log(outcome.trace.faults.join("\n"), "\n----\n", outcome.trace.lines.join("\n"));
-  } 
-  if (process.env.V) console.log(seed, outcome.mixName, outcome.answered, outcome.lost, (outcome.virtualMs / 1000).toFixed(0) + "s", (performance.now() - t0).toFixed(0) + "ms");
+// npm run sim: one seed again, or many new ones.
+
+const SEEDS_PER_JOB = 4;
+
+const print = (text: string): void => {
+  process.stdout.write(`${text}\n`);
+};
+
+/** Answers the exit status. */
+export async function runCommand(args: readonly string[]): Promise<number> {
+  if (args.includes("--help") || args.includes("-h")) {
+    print(HELP);
+    return 0;
+  }
+  if (args.length === 1 && args[0] === "--ci") return runCi();
+  const options = parseOptions(args);
+  if (typeof options === "string") {
+    process.stderr.write(`${options}\n\n${HELP}\n`);
+    return 2;
+  }
+  const { mutant } = options;
+  if (mutant !== undefined && MUTANTS[mutant] === undefined) {
+    process.stderr.write(
+      `there is no mutant "${mutant}"; there are ${Object.keys(MUTANTS).join(", ")}\n`,
+    );
+    return 2;
+  }
+  const plan: PlanOptions = {
+    ...(options.mix === undefined ? {} : { mix: options.mix }),
+    ...(options.requests === undefined ? {} : { requests: options.requests }),
+  };
+  if (options.seed !== null || mutant !== undefined) return one(options, plan);
+  return many(options, plan);
 }
-const s = (performance.now() - started) / 1000;
-console.log(`${count} seeds, ${bad} bad, ${ops} ops, ${s.toFixed(1)} s, ${(ops / s).toFixed(0)} ops/s`, JSON.stringify(totals));
+
+function one(options: CommandOptions, plan: PlanOptions): number {
+  const { mutant, seed, from, count, lines } = options;
+  const found = mutant === undefined ? undefined : MUTANTS[mutant]!;
+  found?.mutate();
+  const mix = plan.mix ?? found?.mix;
+  const first = seed ?? found?.from ?? from;
+  const last = seed ?? first + Math.min(count, found?.seeds ?? count) - 1;
+  for (let next = first; next <= last; next++) {
+    const result = runSeed(next, mix === undefined ? plan : { ...plan, mix }, lines);
+    const seconds = (result.virtualMs / 1000).toFixed(1);
+    print(
+      `seed ${next} (${result.mixName}): ${result.answered} requests in ${seconds} s of its time`,
+    );
+    if (result.broken.length === 0) continue;
+    print(result.report);
+    return 1;
+  }
+  return 0;
+}
+
+async function many(options: CommandOptions, plan: PlanOptions): Promise<number> {
+  const totals = new Totals();
+  let next = options.from;
+  const end = options.from + options.count;
+  const job = () => {
+    if (next >= end || totals.seconds > options.seconds) return null;
+    const count = Math.min(SEEDS_PER_JOB, end - next);
+    const from = next;
+    next += count;
+    return { kind: "seeds" as const, from, count, options: plan };
+  };
+  await campaign(options.jobs, job, (result) => {
+    if (result.kind !== "seeds") return;
+    for (const one of result.results) {
+      totals.add(one);
+      if (one.broken.length === 0) continue;
+      print(`seed ${one.seed} (${one.mixName}) FAILED: ${one.broken[0]!.split("\n")[0]}`);
+    }
+  });
+  print(totals.line());
+  for (const { seed } of totals.failed.slice(0, 5)) print(`again: ${totals.again(seed, plan)}`);
+  return totals.failed.length > 0 ? 1 : 0;
+}
+
+if (process.argv[1] === import.meta.filename)
+  process.exitCode = await runCommand(process.argv.slice(2));

@@ -1,6 +1,6 @@
 import type { XXHashAPI } from "xxhash-wasm";
-import type { Store } from "../../src/downstairs/store/store.js";
 import { openStore } from "../../src/downstairs/store/open.js";
+import type { Store } from "../../src/downstairs/store/store.js";
 import { FakeArena } from "../kit/arena.js";
 import { FakeFiles } from "../kit/files.js";
 import { FakeHasher } from "../kit/hasher.js";
@@ -64,7 +64,9 @@ function contents(replica: ReplicaBox, hash: XXHashAPI, broken: string[]): strin
             const digest = hash.h64Raw(data);
             if (length === 12 && arena.view.getBigUint64(at + 4, true) !== digest)
               broken.push(`${replica.name}, extent ${extent}, block ${i}: hash does not fit`);
-            lines.push(`extent ${extent}, block ${i}: ${length === 4 ? "unwritten" : ""} ${digest}`);
+            lines.push(
+              `extent ${extent}, block ${i}: ${length === 4 ? "unwritten" : ""} ${digest}`,
+            );
             at += length;
           }
         },

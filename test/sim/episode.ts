@@ -8,8 +8,8 @@ import { Guests } from "./guests.js";
 import { HostBox } from "./host.js";
 import { VolumeModel } from "./model.js";
 import { Network } from "./network.js";
-import type { Plan } from "./plan.js";
 import { SECTOR_BYTES } from "./pattern.js";
+import type { Plan } from "./plan.js";
 import { ReplicaBox } from "./replica.js";
 import { Trace } from "./trace.js";
 
@@ -29,6 +29,9 @@ export interface Outcome {
   readonly counts: Readonly<Record<string, number>>;
   readonly trace: Trace;
 }
+
+/** Thrown when what was found is written down. */
+const FOUND = new Error("something is broken");
 
 /** One seed from its start to its end. The same plan gives the same outcome. */
 export function episode(plan: Plan, hash: XXHashAPI, traceLines = 0): Outcome {
@@ -58,7 +61,7 @@ class Episode {
     const model = new VolumeModel(sectors);
     this.#model = model;
     const network = new Network(world, plan);
-    const failed = (text: string): void => this.#fail(text);
+    const failed = (text: string): void => this.#note(text);
     const replicas: ReplicaBox[] = [];
     const services = {
       find: (address: { host: string }) =>
@@ -91,8 +94,11 @@ class Episode {
   run(): Outcome {
     try {
       this.#live();
+      this.#recover();
+      this.#finish();
     } catch (error) {
-      this.#fail(error instanceof Error ? (error.stack ?? error.message) : String(error));
+      if (error !== FOUND)
+        this.#note(error instanceof Error ? (error.stack ?? error.message) : String(error));
     }
     const { answeredCount, lost } = this.#guests;
     return {
@@ -107,22 +113,23 @@ class Episode {
     };
   }
 
-  #fail(text: string): void {
+  #note(text: string): void {
     this.#trace.add("!!!", () => text);
     if (this.#broken.length < 20) this.#broken.push(text);
   }
-  /** Lets time pass until `done`; false: not within `limitMs`, or something is broken. */
+  #fail(text: string): never {
+    this.#note(text);
+    throw FOUND;
+  }
+  /** Lets time pass until `done`; false: not within `limitMs`. Whatever is found to be broken ends the run. */
   #pass(limitMs: number, done: () => boolean): boolean {
     const until = this.#world.nowMs() + limitMs;
     while (this.#world.nowMs() < until && !done()) {
       this.#world.advance(Math.min(50, until - this.#world.nowMs()));
-      if (this.#isBroken) return false;
+      for (const text of this.#model.broken.splice(0)) this.#note(text);
+      if (this.#broken.length > 0) throw FOUND;
     }
     return done();
-  }
-  get #isBroken(): boolean {
-    if (this.#model.broken.length > 0) this.#broken.push(...this.#model.broken.splice(0));
-    return this.#broken.length > 0;
   }
 
   #live(): void {
@@ -130,13 +137,10 @@ class Episode {
     for (const replica of this.#replicas) replica.start();
     this.#hosts[0]!.start();
     guests.start();
-    if (!this.#pass(60_000, () => this.#hosts[0]!.isServing)) return this.#fail("never activated");
+    if (!this.#pass(60_000, () => this.#hosts[0]!.isServing)) this.#fail("never activated");
     this.#faults.start();
     this.#pass(FAULTS_MS_MAX, () => guests.isDone || this.#faults.isSpent);
-    if (this.#isBroken) return;
     this.#faults.stop();
-    this.#recover();
-    if (!this.#isBroken) this.#finish();
   }
 
   /** Liveness: with nothing going wrong any more everything is answered, and three replicas take part. */
@@ -146,27 +150,24 @@ class Episode {
     for (let before = -1; !guests.isDone && before !== guests.answeredCount; ) {
       before = guests.answeredCount;
       this.#pass(RECOVERY_MS, () => guests.isDone);
-      if (this.#isBroken) return;
     }
-    if (!guests.isDone) return this.#fail(`not live again: ${this.#state()}`);
+    if (!guests.isDone) this.#fail(`not live again: ${this.#state()}`);
     if (!this.#pass(RECOVERY_MS, () => this.#isWhole() || this.#needsRestart()))
-      return this.#fail(`not whole again: ${this.#state()}`);
+      this.#fail(`not whole again: ${this.#state()}`);
     if (!this.#isWhole()) this.#restart();
-    if (this.#isBroken) return;
     guests.readAll();
     guests.flushOnce();
-    if (!this.#pass(RECOVERY_MS, () => guests.isDone) && !this.#isBroken)
+    if (!this.#pass(RECOVERY_MS, () => guests.isDone))
       this.#fail(`reading everything: ${this.#state()}`);
   }
   get #host(): HostBox | undefined {
     return this.#hosts.find((host) => host.isServing);
   }
   #isWhole(): boolean {
-    const status = this.#host?.upstairs?.status();
+    const replicas = this.#host?.upstairs?.status().replicas;
     return (
       this.#guests.connections.some((one) => one.isReady) &&
-      status !== undefined &&
-      status.replicas.every(({ phase, jobs }) => phase === "active" && jobs === 0)
+      replicas?.every(({ phase, jobs }) => phase === "active" && jobs === 0) === true
     );
   }
   /** Somebody was given up for good: the operator restarts the server, which makes the regions equal. */
@@ -181,7 +182,7 @@ class Episode {
       stopped = true;
       host.start();
     });
-    if (!this.#pass(RECOVERY_MS, () => stopped && this.#isWhole()) && !this.#isBroken)
+    if (!this.#pass(RECOVERY_MS, () => stopped && this.#isWhole()))
       this.#fail(`not whole after a restart: ${this.#state()}`);
   }
 
@@ -191,19 +192,16 @@ class Episode {
     host.stop((fault) => {
       ended = fault?.line ?? "";
     });
-    if (!this.#pass(RECOVERY_MS, () => ended !== undefined)) {
-      if (!this.#isBroken) this.#fail("the host does not stop");
-      return;
-    }
+    if (!this.#pass(RECOVERY_MS, () => ended !== undefined)) this.#fail("the host does not stop");
     if (ended !== "") this.#fail(`the host stopped with ${ended}`);
     let left = 3;
     for (const replica of this.#replicas)
       replica.stop((fault) => {
         left -= 1;
-        if (fault !== null) this.#fail(`${replica.name} stopped with ${fault.line}`);
+        if (fault !== null) this.#note(`${replica.name} stopped with ${fault.line}`);
       });
     if (!this.#pass(60_000, () => left === 0)) this.#fail("replicas do not stop");
-    else this.#broken.push(...compareReplicas(this.#replicas, this.#hash));
+    this.#broken.push(...compareReplicas(this.#replicas, this.#hash));
   }
 
   #state(): string {

@@ -180,13 +180,19 @@ export class Faults {
     const ways = [network.way(one, other), network.way(other, one)];
     if (kind === "stall") {
       const affected = this.#chance() < 0.6 ? ways : [this.#pick(ways)];
-      this.#fault(kind, () => `nothing passes between ${who} for ${forMs.toFixed(0)} ms (${affected.length})`);
+      this.#fault(
+        kind,
+        () => `nothing passes between ${who} for ${forMs.toFixed(0)} ms (${affected.length})`,
+      );
       for (const way of affected) way.stalledUntilMs = world.nowMs() + forMs;
       return;
     }
     const bytesPerMs = 10 ** (1 + 3 * this.#chance());
     const extraMs = this.#chance() * 20;
-    this.#fault(kind, () => `${bytesPerMs.toFixed(0)} bytes/ms between ${who} for ${forMs.toFixed(0)} ms`);
+    this.#fault(
+      kind,
+      () => `${bytesPerMs.toFixed(0)} bytes/ms between ${who} for ${forMs.toFixed(0)} ms`,
+    );
     for (const way of ways) {
       way.bytesPerMs = bytesPerMs;
       way.extraMs = extraMs;
@@ -296,7 +302,8 @@ export class Faults {
   }
   /** The one whose life began earlier, or has not begun. */
   #oldest(running: readonly HostBox[]): HostBox {
-    const began = (host: HostBox): number => host.life?.incarnation.life ?? Number.POSITIVE_INFINITY;
+    const began = (host: HostBox): number =>
+      host.life?.incarnation.life ?? Number.POSITIVE_INFINITY;
     return running.reduce((a, b) => (began(a) < began(b) ? a : b));
   }
 }

@@ -89,7 +89,15 @@ export class GuestConnection implements StreamHandler {
 
   read(sector: number, count: number): void {
     const read = this.#owner.model.beginRead(this.host, sector, count);
-    this.#ask(CMD.read, 0, { kind: "read", sector, count, write: null, read, begun: 0, data: null });
+    this.#ask(CMD.read, 0, {
+      kind: "read",
+      sector,
+      count,
+      write: null,
+      read,
+      begun: 0,
+      data: null,
+    });
   }
   write(sector: number, count: number, fua: boolean): void {
     const write = this.#owner.model.beginWrite(this.host, sector, count, false, fua);

@@ -2,6 +2,7 @@ import type { XXHashAPI } from "xxhash-wasm";
 import type { Fault } from "../../src/base/fault.js";
 import type { Uuid } from "../../src/base/ids.js";
 import { NbdServer } from "../../src/nbd/server.js";
+import { nullJournal } from "../../src/ports/journal.js";
 import type { Address } from "../../src/ports/stream.js";
 import type { Tuning } from "../../src/upstairs/options.js";
 import { Upstairs } from "../../src/upstairs/upstairs.js";
@@ -112,6 +113,7 @@ export class HostBox {
         clock: process,
         random: process,
         notes,
+        journal: nullJournal,
       },
       { superseded: (fault) => this.#superseded(process, fault) },
     );

@@ -192,7 +192,9 @@ export class VolumeModel {
         found ??= one;
       }
     if (found === null) {
-      this.#fail(`sector ${index} read as ${this.#whatIs(stamp)}: ${this.#why(index, stamp, begun, end)}`);
+      this.#fail(
+        `sector ${index} read as ${this.#whatIs(stamp)}: ${this.#why(index, stamp, begun, end)}`,
+      );
       return;
     }
     if (several) return;

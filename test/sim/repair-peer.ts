@@ -80,13 +80,14 @@ export class SimRepairPeer implements RepairPeer {
       const bytes = this.#fileBytes();
       const next = (at: number): void => {
         const from = service.disk.get(answer.file);
-        if (!service.process.isAlive || from === undefined)
-          return then(wrong(source, "the connection ended in the middle"));
-        if (from.length !== bytes) return then(wrong(source, `has ${from.length} bytes`));
+        if (!service.process.isAlive || from?.length !== bytes) {
+          then(wrong(source, `ended in the middle, or has ${from?.length} bytes`));
+          return;
+        }
         const end = Math.min(bytes, at + PIECE_BYTES);
         node.writeSome(at, from.subarray(at, end), () => true);
-        if (end < bytes) return this.#travel(service, next, end, then, source);
-        this.#sync(path, then);
+        if (end < bytes) this.#travel(service, next, end, then, source);
+        else this.#sync(path, then);
       };
       this.#travel(service, next, 0, then, source);
     });

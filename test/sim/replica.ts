@@ -49,7 +49,6 @@ export interface ReplicaParts {
   readonly heldBytesMax: number | undefined;
 }
 
-
 /** A box with a disk on which a downstairs runs, dies, and is started again. */
 export class ReplicaBox {
   readonly name: string;
@@ -107,7 +106,15 @@ export class ReplicaBox {
       () => bytes,
     );
     const hasher = new FakeHasher(process.arena, hash);
-    const parts = { arena: process.arena, io: files, tree: files, hasher, clock: process, notes, peer };
+    const parts = {
+      arena: process.arena,
+      io: files,
+      tree: files,
+      hasher,
+      clock: process,
+      notes,
+      peer,
+    };
     const limit = heldBytesMax === undefined ? {} : { heldBytesMax };
     openStore(parts, { directory: DIRECTORY, readOnly: false, ...limit }, (fault, store) => {
       if (store === null) {
@@ -140,7 +147,11 @@ export class ReplicaBox {
       (path, then) => {
         const node = disk.find(path);
         const kind =
-          node instanceof FileNode ? "file" : node instanceof DirectoryNode ? "directory" : "missing";
+          node instanceof FileNode
+            ? "file"
+            : node instanceof DirectoryNode
+              ? "directory"
+              : "missing";
         process.after(0, () => then(kind));
       },
       () => process.uuid(),

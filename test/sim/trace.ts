@@ -1,7 +1,6 @@
 import type { Notes } from "../../src/ports/notes.js";
 import type { World } from "../kit/world.js";
 
-
 /** What happened, for people: the last lines, and everything that went wrong by plan. Costs nothing while it is off. */
 export class Trace {
   readonly #world: World;

@@ -32,3 +32,24 @@ t.test("activation, write, read, flush, stop", async (t) => {
   t.equal(stage.stop(), null);
   t.equal(stage.arena.allocations, 0, "no memory is left over");
 });
+
+t.test("a stop asked for from within an answer still waits for everybody", async (t) => {
+  const stage = new Stage(new World(1), hash, { links: { latencyMs: 1 } });
+  t.equal(stage.activate(), null);
+  const { guest, replicas, upstairs } = stage;
+  const slow = replicas[2]!;
+  slow.manner.jobMs = 500;
+  let dirtyAtTheEnd: boolean | undefined;
+  guest.onAnswer = (tag) => {
+    if (tag === 2)
+      upstairs.stop(() => {
+        dirtyAtTheEnd = slow.extents.some(({ dirty }) => dirty) || slow.blocks.size === 0;
+      });
+  };
+  guest.write(0, Buffer.alloc(BLOCK, 7));
+  stage.world.advance(50);
+  t.equal(guest.flush(), 2);
+  stage.pass(5000, () => dirtyAtTheEnd !== undefined);
+  t.equal(dirtyAtTheEnd, false, "the slowest replica had flushed when the stop was over");
+  t.equal(stage.arena.allocations, 0, "no memory is left over");
+});
