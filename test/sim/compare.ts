@@ -16,7 +16,9 @@ export function compareReplicas(replicas: readonly ReplicaBox[], hash: XXHashAPI
     if (first === undefined || other === undefined) continue;
     for (let i = 0; i < first.length; i++) {
       if (first[i] === other[i]) continue;
-      broken.push(`${replicas[index]!.name} differs from r0: ${other[i]} instead of ${first[i]}`);
+      broken.push(
+        `${replicas[index]!.name} differs from ${replicas[0]!.name}: ${other[i]} instead of ${first[i]}`,
+      );
       break;
     }
   }
