@@ -1,9 +1,7 @@
 #include "arena/arena.h"
 
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -12,59 +10,68 @@ namespace arena {
 
 namespace {
 
-int open_file(const char* path, std::size_t bytes) noexcept {
-  const int fd = ::open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-  if (fd < 0) return -errno;
-  int error = 0;
-  if (::flock(fd, LOCK_EX | LOCK_NB) < 0) {
-    error = -errno;  // another process owns it
-  } else if (::ftruncate(fd, static_cast<off_t>(bytes)) < 0) {
-    error = -errno;
-  } else {
-    error = -::posix_fallocate(fd, 0, static_cast<off_t>(bytes));
+int reserve(const Backing& backing) noexcept {
+  const auto bytes = static_cast<off_t>(backing.head + backing.body);
+  if (::ftruncate(backing.fd, bytes) < 0) return -errno;
+  for (;;) {
+    const int error = ::posix_fallocate(backing.fd, 0, bytes);
+    if (error != EINTR) return -error;
   }
-  if (error == 0) return fd;
-  ::close(fd);
-  return error;
 }
 
-int open_memory(std::size_t bytes) noexcept {
+// Maps `bytes` of `fd` from `from` on, at `to`. Zero, or a negative errno.
+int map_at(std::byte* to, std::size_t bytes, int fd, std::size_t from) noexcept {
+  if (bytes == 0) return 0;
+  void* got =
+      ::mmap(to, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, static_cast<off_t>(from));
+  return got == MAP_FAILED ? -errno : 0;
+}
+
+int map_memory(std::byte* to, std::size_t bytes) noexcept {
   const int fd = ::memfd_create("trivet-arena", MFD_CLOEXEC);
   if (fd < 0) return -errno;
-  if (::ftruncate(fd, static_cast<off_t>(bytes)) == 0) return fd;
-  const int error = -errno;
+  int error = ::ftruncate(fd, static_cast<off_t>(bytes)) == 0 ? 0 : -errno;
+  if (error == 0) error = map_at(to, bytes, fd, 0);
   ::close(fd);
   return error;
 }
 
 }  // namespace
 
-int Arena::open(std::size_t bytes, const char* path) noexcept {
+int Arena::open(std::size_t bytes, const Backing* backing) noexcept {
   if (base_ != nullptr) return -EBUSY;
   if (bytes == 0) return -EINVAL;
-  const int fd = path == nullptr ? open_memory(bytes) : open_file(path, bytes);
-  if (fd < 0) return fd;
-  void* base = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-  if (base == MAP_FAILED) {
-    const int error = -errno;
-    ::close(fd);
+  const std::size_t filed = backing == nullptr ? 0 : backing->head + backing->body;
+  if (filed > bytes) return -EINVAL;
+  if (backing != nullptr) {
+    const int error = reserve(*backing);
+    if (error < 0) return error;
+  }
+  void* whole = ::mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (whole == MAP_FAILED) return -errno;
+  auto* base = static_cast<std::byte*>(whole);
+  int error = 0;
+  if (backing != nullptr) {
+    error = map_at(base, backing->body, backing->fd, backing->head);
+    if (error == 0) error = map_at(base + backing->body, backing->head, backing->fd, 0);
+  }
+  if (error == 0 && filed < bytes) error = map_memory(base + filed, bytes - filed);
+  if (error < 0) {
+    ::munmap(whole, bytes);
     return error;
   }
   (void)::madvise(base, bytes, MADV_HUGEPAGE);  // only where the administrator allows it for shared memory
   (void)::madvise(base, bytes, MADV_DONTFORK);
-  base_ = static_cast<std::byte*>(base);
+  base_ = base;
   size_ = bytes;
-  fd_ = fd;
   return 0;
 }
 
 void Arena::close() noexcept {
   if (base_ == nullptr) return;
   ::munmap(base_, size_);
-  ::close(fd_);
   base_ = nullptr;
   size_ = 0;
-  fd_ = -1;
 }
 
 }  // namespace arena

@@ -6,6 +6,14 @@
 // that is detached before the mapping goes away.
 namespace arena {
 
+// A file (on tmpfs) that the first part of the mapping lies in, and that outlives the process. Its own order is head, then
+// body; in the mapping the body comes first, so that addresses of payload begin at zero. Whole pages, both.
+struct Backing {
+  int fd;  // stays the caller's, who also locks it
+  std::size_t head;
+  std::size_t body;
+};
+
 class Arena {
  public:
   Arena() noexcept = default;
@@ -13,15 +21,14 @@ class Arena {
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
 
-  // Maps `bytes` bytes: anonymous memory (memfd) when `path` is null, else the file, which is created
-  // when missing and whose blocks are reserved, because a full tmpfs would otherwise kill us by SIGBUS.
+  // Maps `bytes` bytes of anonymous memory (memfd). With a backing its body and head come first and count among them; the
+  // file is made that large, and its blocks are reserved, because a full tmpfs would otherwise kill us by SIGBUS.
   // Zero, or a negative errno.
-  [[nodiscard]] int open(std::size_t bytes, const char* path) noexcept;
+  [[nodiscard]] int open(std::size_t bytes, const Backing* backing = nullptr) noexcept;
   void close() noexcept;
 
   [[nodiscard]] std::byte* base() const noexcept { return base_; }
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
-  [[nodiscard]] int fd() const noexcept { return fd_; }
 
   // The memory at [at, at + length), or null when that is not wholly inside. The numbers come from
   // JavaScript: they may be NaN, negative or fractional.
@@ -35,7 +42,6 @@ class Arena {
  private:
   std::byte* base_ = nullptr;
   std::size_t size_ = 0;
-  int fd_ = -1;
 };
 
 }  // namespace arena

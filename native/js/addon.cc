@@ -63,19 +63,23 @@ class Core final : public Napi::ObjectWrap<Core> {
                        });
   }
 
-  // new Core(bytes, path or null, "auto" | "ring" | "plain")
+  // new Core(bytes, {descriptor, headBytes, bodyBytes} or null, "auto" | "ring" | "plain")
   explicit Core(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Core>(info), env_(info.Env()) {
     if (info.Length() < 3 || !info[0].IsNumber() || !info[2].IsString()) {
       Throw(env_, "arguments of Core", -EINVAL);
       return;
     }
     const double bytes = info[0].As<Napi::Number>().DoubleValue();
-    if (!(bytes > 0) || bytes > 9e15) {
+    const bool backed = info[1].IsObject();
+    const double head = backed ? Field(info[1], "headBytes") : 0;
+    const double body = backed ? Field(info[1], "bodyBytes") : 0;
+    if (!(bytes > 0 && bytes <= 9e15 && head >= 0 && body >= 0 && head + body <= bytes)) {
       Throw(env_, "size of the arena", -EINVAL);
       return;
     }
-    const std::string path = info[1].IsString() ? info[1].As<Napi::String>().Utf8Value() : "";
-    int error = arena_.open(static_cast<std::size_t>(bytes), path.empty() ? nullptr : path.c_str());
+    const int fd = backed ? static_cast<int>(Field(info[1], "descriptor")) : -1;
+    const arena::Backing backing{fd, static_cast<std::size_t>(head), static_cast<std::size_t>(body)};
+    int error = arena_.open(static_cast<std::size_t>(bytes), backed ? &backing : nullptr);
     if (error < 0) {
       Throw(env_, "arena", error);
       return;
@@ -227,6 +231,11 @@ class Core final : public Napi::ObjectWrap<Core> {
 
   static int Integer(const Napi::CallbackInfo& info, std::size_t i) {
     return info.Length() > i && info[i].IsNumber() ? info[i].As<Napi::Number>().Int32Value() : -1;
+  }
+  // -1 when it is missing or no number.
+  static double Field(const Napi::Value& object, const char* name) {
+    const Napi::Value value = object.As<Napi::Object>().Get(name);
+    return value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : -1;
   }
   static std::string Text(const Napi::CallbackInfo& info, std::size_t i) {
     return info.Length() > i && info[i].IsString() ? info[i].As<Napi::String>().Utf8Value() : "";

@@ -13,9 +13,9 @@
 // Mapping, bounds of ranges that come from JavaScript, files that outlive the mapping, one owner at a time.
 int main() {
   arena::Arena memory;
-  CHECK(memory.open(0, nullptr) < 0);
-  CHECK(memory.open(1 << 20, nullptr) == 0);
-  CHECK(memory.open(1 << 20, nullptr) < 0);
+  CHECK(memory.open(0) < 0);
+  CHECK(memory.open(1 << 20) == 0);
+  CHECK(memory.open(1 << 20) < 0);
   CHECK(memory.size() == 1 << 20);
   std::memset(memory.base(), 0xab, memory.size());
 
@@ -36,19 +36,29 @@ int main() {
   CHECK(memory.range(0, 1) == nullptr);
 
   char path[] = "/tmp/trivet-arena-XXXXXX";
-  CHECK(::close(::mkstemp(path)) == 0);
-  CHECK(memory.open(1 << 16, path) == 0);
-  arena::Arena second;
-  CHECK(second.open(1 << 16, path) < 0);  // locked by the first
-  std::memcpy(memory.base() + 100, "kept", 4);
+  const int file = ::mkstemp(path);
+  CHECK(file >= 0);
+  constexpr std::size_t kPage = 4096;
+  const arena::Backing backing{file, 2 * kPage, 4 * kPage};
+  CHECK(memory.open(5 * kPage, &backing) == -EINVAL);  // smaller than its backing
+  CHECK(memory.open(8 * kPage, &backing) == 0);
   struct stat status {};
-  CHECK(::stat(path, &status) == 0 && status.st_size == 1 << 16);
-  CHECK(status.st_blocks * 512 >= 1 << 16);  // reserved
+  CHECK(::stat(path, &status) == 0 && status.st_size == 6 * kPage);
+  CHECK(status.st_blocks * 512 >= status.st_size);  // reserved
+  // In the mapping: body, head, and then what is nobody's but ours.
+  std::memcpy(memory.base() + 100, "body", 4);
+  std::memcpy(memory.base() + 4 * kPage + 100, "head", 4);
+  std::memset(memory.base() + 6 * kPage, 0xab, 2 * kPage);
   memory.close();
-  CHECK(second.open(1 << 16, path) == 0);
-  CHECK(std::memcmp(second.base() + 100, "kept", 4) == 0);
+  char read[4];
+  CHECK(::pread(file, read, 4, 100) == 4 && std::memcmp(read, "head", 4) == 0);
+  CHECK(::pread(file, read, 4, 2 * kPage + 100) == 4 && std::memcmp(read, "body", 4) == 0);
+  arena::Arena second;
+  CHECK(second.open(6 * kPage, &backing) == 0);
+  CHECK(std::memcmp(second.base() + 100, "body", 4) == 0);
   second.close();
-  CHECK(::unlink(path) == 0);
-  CHECK(second.open(1 << 16, "/dev/null/arena") == -ENOTDIR);
+  const arena::Backing none{-1, 0, kPage};
+  CHECK(second.open(kPage, &none) == -EBADF);
+  CHECK(::close(file) == 0 && ::unlink(path) == 0);
   return 0;
 }

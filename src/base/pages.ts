@@ -66,6 +66,28 @@ export class PageAllocator {
     return start * this.pageBytes;
   }
 
+  /**
+   * Takes exactly the pages of [at, at + length). False: `at` is inside a page, or some of them are taken or outside. Asked
+   * for in ascending order of addresses, all calls together walk over the pages once.
+   */
+  reserve(at: number, length: number): boolean {
+    invariant(length > 0, "an allocation has a length");
+    const first = at / this.pageBytes;
+    const pages = Math.ceil(length / this.pageBytes);
+    if (!Number.isInteger(first) || first < 0 || first + pages > this.#pages) return false;
+    let start = first;
+    while (this.#run[start] === 0) start -= 1;
+    const free = -this.#run[start]!;
+    if (start + free < first + pages) return false;
+    this.#remove(start, free);
+    if (first > start) this.#insert(start, first - start);
+    const after = start + free - first - pages;
+    if (after > 0) this.#insert(first + pages, after);
+    this.#run[first] = pages;
+    this.#freePages -= pages;
+    return true;
+  }
+
   free(at: number): void {
     let start = at / this.pageBytes;
     let pages = this.#run[start] ?? 0;

@@ -5,8 +5,8 @@ import type { Arena } from "../ports/arena.js";
 import type { NativeCore } from "./native.js";
 
 /**
- * The native mapping with two allocators: payload from 0 up to `payloadBytes`, and behind it the memory of
- * streams (inboxes, composed messages), so that a full arena stops payload but never a reply.
+ * The native mapping with two allocators: payload from 0 up to `payloadBytes`, and behind it (and behind `headBytes` that are
+ * somebody else's) the memory of streams (inboxes, composed messages), so that a full arena stops payload but never a reply.
  */
 export class HostArena implements Arena {
   readonly bytes: Buffer;
@@ -16,15 +16,17 @@ export class HostArena implements Arena {
   readonly #payload: PageAllocator;
   readonly #streams: PageAllocator;
   readonly #payloadBytes: number;
+  readonly #streamsAt: number;
   #waiting: (() => void)[] = [];
 
-  constructor(native: NativeCore, payloadBytes: number) {
+  constructor(native: NativeCore, payloadBytes: number, headBytes = 0) {
     const memory = native.arena;
     this.bytes = Buffer.from(memory);
     this.view = new DataView(memory);
     this.#payloadBytes = payloadBytes;
     this.#payload = new PageAllocator(payloadBytes);
-    this.#streams = new PageAllocator(memory.byteLength - payloadBytes);
+    this.#streamsAt = payloadBytes + headBytes;
+    this.#streams = new PageAllocator(memory.byteLength - this.#streamsAt);
     this.scratchAt = this.allocForStream(COMPOSE_BYTES_MAX);
   }
   /** What `alloc` has to give; the memory of streams does not count. */
@@ -36,6 +38,9 @@ export class HostArena implements Arena {
   }
   alloc(length: number): number {
     return this.#payload.alloc(length);
+  }
+  reserve(at: number, length: number): boolean {
+    return this.#payload.reserve(at, length);
   }
   free(at: number): void {
     this.#payload.free(at);
@@ -51,10 +56,10 @@ export class HostArena implements Arena {
   /** Memory for a stream's own use; −1 when there is none. */
   allocForStream(length: number): number {
     const at = this.#streams.alloc(length);
-    return at < 0 ? -1 : at + this.#payloadBytes;
+    return at < 0 ? -1 : at + this.#streamsAt;
   }
   freeOfStream(at: number): void {
-    this.#streams.free(at - this.#payloadBytes);
+    this.#streams.free(at - this.#streamsAt);
   }
   get streamBytesFree(): number {
     return this.#streams.freeBytes;

@@ -88,10 +88,20 @@ export interface NativeCore {
   isZero(at: number, length: number): boolean;
 }
 
+export interface NativeBacking {
+  readonly descriptor: number;
+  readonly headBytes: number;
+  readonly bodyBytes: number;
+}
+
 export interface Addon {
+  /**
+   * With a backing the mapping begins with the body of that file, which comes behind its head there, then has the head, then
+   * anonymous memory up to `bytes`.
+   */
   readonly Core: new (
     bytes: number,
-    path: string | null,
+    backing: NativeBacking | null,
     engine: EngineName | "auto",
   ) => NativeCore;
   notify(path: string, text: string): number;

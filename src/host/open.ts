@@ -9,7 +9,7 @@ import type { Dialer, Stream } from "../ports/stream.js";
 import { HostArena } from "./arena.js";
 import { hostClock } from "./clock.js";
 import { Driver } from "./driver.js";
-import { describe, ERRNO } from "./errno.js";
+import { describe } from "./errno.js";
 import { HostFileIo } from "./file-io.js";
 import { HostFileTree } from "./files.js";
 import { NativeHasher } from "./hasher.js";
@@ -23,17 +23,28 @@ export interface HostOptions {
   readonly arenaBytes: number;
   /** "auto": io_uring where the kernel lets us, otherwise plain system calls. */
   readonly engine?: EngineName | "auto";
-  /** A file (on tmpfs) to map instead of anonymous memory; created, sized and locked. */
-  readonly arenaPath?: string;
+  /** A file for the payload to lie in, so that it outlives the process; all of it is reserved. Opened and locked by whoever gives it. */
+  readonly backing?: ArenaBacking;
   /** Memory for inboxes and composed messages beside the payload. */
   readonly streamBytes?: number;
   /** Value of NOTIFY_SOCKET, when a service manager waits to hear from us. */
   readonly notifySocket?: string | undefined;
 }
 
+export interface ArenaBacking {
+  readonly path: string;
+  /** Has to stay open until the host is closed. */
+  readonly descriptor: number;
+  /** What the file holds before the payload; whole pages. */
+  readonly headBytes: number;
+}
+
 /** The outside world, as ports. */
 export interface Host {
   readonly arena: HostArena;
+  /** The head of the backing; empty without one. Addresses of the arena do not reach it. */
+  readonly head: ArrayBuffer;
+  readonly headAt: number;
   readonly hasher: Hasher;
   readonly fileIo: FileIo;
   readonly files: FileTree;
@@ -53,12 +64,15 @@ export interface Host {
 export function openHost(options: HostOptions): Host {
   const native = openNative(options);
   const driver = new Driver(native);
-  const arena = new HostArena(native, options.arenaBytes);
+  const headBytes = options.backing?.headBytes ?? 0;
+  const arena = new HostArena(native, options.arenaBytes, headBytes);
   const sockets = new Sockets(driver, arena);
   const fileIo = new HostFileIo(driver);
   let closing: Promise<void> | undefined;
   return {
     arena,
+    head: native.arena,
+    headAt: options.arenaBytes,
     hasher: new NativeHasher(native),
     fileIo,
     files: new HostFileTree(),
@@ -78,7 +92,9 @@ export function openHost(options: HostOptions): Host {
 }
 
 function openNative(options: HostOptions): NativeCore {
-  const bytes = options.arenaBytes + (options.streamBytes ?? STREAM_BYTES_TOTAL);
+  const { backing } = options;
+  const headBytes = backing?.headBytes ?? 0;
+  const bytes = options.arenaBytes + headBytes + (options.streamBytes ?? STREAM_BYTES_TOTAL);
   if (!(options.arenaBytes > 0) || bytes % 4096 !== 0)
     throw new Fault("TRIVET_E_MEMORY", `an arena of ${bytes} bytes is not a whole number of pages`);
   if (bytes > constants.MAX_LENGTH)
@@ -88,12 +104,11 @@ function openNative(options: HostOptions): NativeCore {
     );
   const { Core } = addon();
   try {
-    return new Core(bytes, options.arenaPath ?? null, options.engine ?? "auto");
+    const parts = backing === undefined ? null : { ...backing, bodyBytes: options.arenaBytes };
+    return new Core(bytes, parts, options.engine ?? "auto");
   } catch (error) {
     const errno = (error as { errno?: number }).errno ?? 0;
-    if (errno === ERRNO.wouldBlock && options.arenaPath !== undefined)
-      throw new Fault("TRIVET_E_MEMORY", `${options.arenaPath} is in use by another process`);
-    const where = options.arenaPath === undefined ? "" : ` in ${options.arenaPath}`;
+    const where = backing === undefined ? "" : ` in ${backing.path}`;
     const detail = `cannot set up ${bytes} bytes of memory${where} with the engine "${options.engine ?? "auto"}": ${describe(errno)}`;
     throw new Fault("TRIVET_E_MEMORY", detail, { errno, cause: error });
   }

@@ -15,6 +15,11 @@ export interface Arena {
    * The owner is whoever holds the address; exactly one `free` follows.
    */
   alloc(length: number): number;
+  /**
+   * Exactly the run at `at`, a multiple of the page, is taken as if `alloc` had returned it; false: some of it is not free. For
+   * what a dead process left here, before anything else is allocated.
+   */
+  reserve(at: number, length: number): boolean;
   free(at: number): void;
   /** Calls `then` once, in a later turn of the loop or from within `free`, when memory was freed. */
   whenFreed(then: () => void): void;

@@ -12,11 +12,17 @@ export class FakeArena implements Arena {
   readonly #lengths = new Map<number, number>();
   #waiting: (() => void)[] = [];
 
-  /** `streamBytes`: memory of streams besides; 0: they share the rest. */
-  constructor(sizeBytes = 16 * 1024 * 1024, streamBytes = 0) {
-    const inAll = sizeBytes + streamBytes;
-    this.bytes = Buffer.alloc(inAll, 0xcc);
-    this.view = new DataView(this.bytes.buffer, this.bytes.byteOffset, inAll);
+  /**
+   * `streamBytes`: memory of streams besides; 0: they share the rest. `bytes`: what another arena held, for the successor of a
+   * process that died.
+   */
+  constructor(
+    sizeBytes = 16 * 1024 * 1024,
+    streamBytes = 0,
+    bytes: Buffer = Buffer.alloc(sizeBytes + streamBytes, 0xcc),
+  ) {
+    this.bytes = bytes;
+    this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     this.#pages = new PageAllocator(sizeBytes);
     this.#streamsAt = sizeBytes;
     this.#streamPages = streamBytes === 0 ? undefined : new PageAllocator(streamBytes);
@@ -42,6 +48,11 @@ export class FakeArena implements Arena {
     if (at < 0) return -1;
     this.#lengths.set(this.#streamsAt + at, length);
     return this.#streamsAt + at;
+  }
+  reserve(at: number, length: number): boolean {
+    const done = this.#pages.reserve(at, length);
+    if (done) this.#lengths.set(at, length);
+    return done;
   }
   free(at: number): void {
     if (at < this.#streamsAt) this.#pages.free(at);

@@ -388,16 +388,37 @@ for (const engine of ["ring", "plain"] as const)
 
 t.test("the arena in a file outlives the process that filled it", async (t) => {
   const directory = fs.mkdtempSync(join(tmpdir(), "trivet-"));
-  const arenaPath = join(directory, "arena");
-  const options = { arenaBytes: MIB, streamBytes: MIB, arenaPath };
+  const path = join(directory, "arena");
+  const descriptor = fs.openSync(path, "w+");
+  const backing = { path, descriptor, headBytes: 8192 };
+  const options = { arenaBytes: MIB, streamBytes: MIB, backing };
   const first = openHost(options);
   const at = first.arena.alloc(4096);
   first.arena.bytes.write("acknowledged", at);
-  t.throws(() => openHost(options), { code: "TRIVET_E_MEMORY" });
+  Buffer.from(first.head).write("answered", first.headAt);
+  t.equal(fs.statSync(path).size, MIB + 8192);
   await first.close();
   const second = openHost(options);
   t.equal(second.arena.bytes.toString("latin1", at, at + 12), "acknowledged");
+  t.equal(
+    Buffer.from(second.head).toString("latin1", second.headAt, second.headAt + 8),
+    "answered",
+  );
+  const inbox = second.arena.allocForStream(4096);
+  t.ok(inbox >= second.headAt + 8192, "the memory of streams is apart from it");
   await second.close();
+  t.equal(
+    fs.readFileSync(path).toString("latin1", 0, 8),
+    "answered",
+    "the head is first in the file",
+  );
+  t.equal(fs.readFileSync(path).toString("latin1", 8192 + at, 8192 + at + 12), "acknowledged");
+  fs.closeSync(descriptor);
+  t.throws(
+    () => openHost({ ...options }),
+    { code: "TRIVET_E_MEMORY" },
+    "a descriptor that is closed",
+  );
   t.throws(() => openHost({ arenaBytes: 1000 }), { code: "TRIVET_E_MEMORY" });
   t.throws(() => openHost({ arenaBytes: 2 ** 45 }), { code: "TRIVET_E_MEMORY" });
   fs.rmSync(directory, { recursive: true });

@@ -73,3 +73,34 @@ t.test("a run that fits is always found, whatever the free runs look like", asyn
   t.throws(() => one.free(100), /allocated/);
   t.throws(() => one.free(-4096), /allocated/);
 });
+
+t.test("exactly the runs that a dead process left are taken, whatever their order", async (t) => {
+  const chance = prng(13);
+  for (let round = 0; round < 50; round++) {
+    const before = new PageAllocator(600 * 4096);
+    const held: { at: number; length: number }[] = [];
+    for (let step = 0; step < 120; step++) {
+      const length = 1 + Math.floor(chance() ** 3 * 120_000);
+      const at = before.alloc(length);
+      if (at >= 0) held.push({ at, length });
+      if (chance() < 0.4 && held.length > 0)
+        before.free(held.splice(Math.floor(chance() * held.length), 1)[0]!.at);
+    }
+    const after = new PageAllocator(600 * 4096);
+    if (chance() < 0.5) held.sort((a, b) => a.at - b.at);
+    for (const { at, length } of held)
+      if (!after.reserve(at, length)) t.fail(`${at} could not be reserved`);
+    if (after.freeBytes !== before.freeBytes) t.fail("as much is free as before");
+    for (const { at } of held) if (after.reserve(at, 1)) t.fail(`${at} was reserved twice`);
+    for (const { at } of held) after.free(at);
+    if (after.alloc(600 * 4096) !== 0) t.fail("in the end everything is one run again");
+  }
+  const pages = new PageAllocator(10 * 4096);
+  t.equal(pages.reserve(100, 1), false, "inside a page");
+  t.equal(pages.reserve(-4096, 1), false, "before the arena");
+  t.equal(pages.reserve(9 * 4096, 8192), false, "past its end");
+  t.equal(pages.reserve(10 * 4096, 1), false, "behind it");
+  t.equal(pages.reserve(4 * 4096, 8192), true);
+  t.equal(pages.reserve(3 * 4096, 8192), false, "partly taken");
+  t.equal(pages.freeBytes, 8 * 4096, "what was refused took nothing");
+});
