@@ -1,4 +1,5 @@
 import { constants } from "node:buffer";
+import { fstatSync } from "node:fs";
 import { Fault } from "../base/fault.js";
 import { STREAM_BYTES_TOTAL } from "../base/limits.js";
 import type { Clock } from "../ports/clock.js";
@@ -105,13 +106,25 @@ function openNative(options: HostOptions): NativeCore {
   const { Core } = addon();
   try {
     const parts = backing === undefined ? null : { ...backing, bodyBytes: options.arenaBytes };
-    return new Core(bytes, parts, options.engine ?? "auto");
+    const core = new Core(bytes, parts, options.engine ?? "auto");
+    checkBacking(backing, headBytes + options.arenaBytes);
+    return core;
   } catch (error) {
+    if (error instanceof Fault) throw error;
     const errno = (error as { errno?: number }).errno ?? 0;
     const where = backing === undefined ? "" : ` in ${backing.path}`;
     const detail = `cannot set up ${bytes} bytes of memory${where} with the engine "${options.engine ?? "auto"}": ${describe(errno)}`;
     throw new Fault("TRIVET_E_MEMORY", detail, { errno, cause: error });
   }
+}
+
+/** A native part of before backings were known would take no notice of one, and nothing would outlive us. */
+function checkBacking(backing: ArenaBacking | undefined, bytes: number): void {
+  if (backing === undefined || fstatSync(backing.descriptor).size === bytes) return;
+  throw new Fault(
+    "TRIVET_E_NATIVE",
+    `the native part is older than the rest and left ${backing.path} alone`,
+  );
 }
 
 async function close(driver: Driver, sockets: Sockets): Promise<void> {

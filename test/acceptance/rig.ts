@@ -2,6 +2,7 @@ import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { makeRuntimeFolder, removeFolder } from "../kit/folders.js";
 import { freePort } from "../kit/programs.js";
 
 // Three downstairs and a server as real processes on loopback, in a directory of their own.
@@ -95,6 +96,8 @@ export const trivet = (args: readonly string[], status = 0): string =>
 
 export class Rig {
   readonly dir: string;
+  /** What servers keep over a restart, in memory. */
+  readonly runtime = makeRuntimeFolder();
   readonly ports: number[] = [];
   nbdPort = 0;
   readonly downstairs: (Program | undefined)[] = [];
@@ -149,12 +152,13 @@ export class Rig {
     await program.prints(READY);
     return program;
   }
+  /** RUNTIME_DIRECTORY in `env` makes it a server of another host. */
   launch(args: readonly string[], env: NodeJS.ProcessEnv = process.env): Program {
     const targets = this.ports.flatMap((port) => ["--target", `127.0.0.1:${port}`]);
     const state = ["--state-dir", join(this.dir, "state")];
     const program = new Program(join(BIN, "trivet"), ["serve", ...targets, ...state, ...args], {
+      RUNTIME_DIRECTORY: this.runtime,
       ...env,
-      RUNTIME_DIRECTORY: this.dir,
     });
     this.#extra.push(program);
     return program;
@@ -173,6 +177,7 @@ export class Rig {
   async remove(): Promise<void> {
     for (const program of [...this.#extra, ...this.downstairs]) await program?.stop("SIGKILL");
     rmSync(this.dir, { recursive: true, force: true });
+    removeFolder(this.runtime);
   }
 
   /** The images of the three regions, by `trivet region export`. */

@@ -1,3 +1,4 @@
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import t from "tap";
 import { freePort } from "../kit/programs.js";
@@ -18,7 +19,8 @@ t.test("a newer generation takes over under load", async (t) => {
   await sleep(2000);
 
   const port = await freePort();
-  const second = rig.launch(["--address", `127.0.0.1:${port}`, "--gen", "11"]);
+  const elsewhere = { ...process.env, RUNTIME_DIRECTORY: join(rig.runtime, "second") };
+  const second = rig.launch(["--address", `127.0.0.1:${port}`, "--gen", "11"], elsewhere);
   await second.prints(READY);
   const ended = await load;
   t.ok(isShutdown(ended), `the first server's client was sent away (${ended?.message})`);

@@ -134,10 +134,17 @@ t.test("a port in use is found before the volume is asked for", async (t) => {
   );
   refused(
     t,
-    await trivet("serve", ...targetOptions(targets), "--address", address),
+    await trivet("serve", ...targetOptions(targets), "--address", address, "--write-log", "none"),
     4,
     "TRIVET_E_ADDRESS_IN_USE",
     /127\.0\.0\.1/,
+  );
+  refused(
+    t,
+    await serveAll(targets, "--address", await listen()),
+    4,
+    "TRIVET_E_LOG_LOCKED",
+    /another server of the volume 127.*pid \d+/,
   );
   const size = await run("nbdinfo", ["--size", `nbd://${address}`]);
   t.equal(size.stdout.trim(), `${4 * 2 ** 20}`, "whoever has the volume still has it");
@@ -212,7 +219,8 @@ t.test(
       { env: { PATH: "/usr/bin:/bin" } },
     );
     t.equal(write.status, 0, write.stderr);
-    const second = serveOn(await listen(), targets, "--gen", "11");
+    // As on another host.
+    const second = serveOn(await listen(), targets, "--gen", "11", "--write-log", "none");
     await second.says(/serving/);
     t.equal(await first.ended(), 10);
     const last = first.output.trim().split("\n").at(-1)!;

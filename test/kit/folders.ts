@@ -6,6 +6,15 @@ import { join } from "node:path";
 /** A new empty directory; remove it with `removeFolder`. */
 export const makeFolder = (): string => mkdtempSync(join(tmpdir(), "trivet-test-"));
 
+/** The same in memory, as a runtime directory is. */
+export function makeRuntimeFolder(): string {
+  try {
+    return mkdtempSync("/dev/shm/trivet-test-");
+  } catch {
+    return makeFolder();
+  }
+}
+
 export const removeFolder = (path: string): void => rmSync(path, { recursive: true, force: true });
 
 export const REGIONS = new URL("../../../test/golden/regions/", import.meta.url);

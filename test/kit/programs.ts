@@ -1,7 +1,7 @@
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { createServer } from "node:net";
 import { join } from "node:path";
-import { makeFolder, removeFolder } from "./folders.js";
+import { makeFolder, makeRuntimeFolder, removeFolder } from "./folders.js";
 
 /** The built programs, run as users run them. Called before a test ends, `cleanUp` ends what still runs. */
 
@@ -22,12 +22,16 @@ export interface RunOptions {
 
 /** State and sockets must not go where the user's own are. */
 const stateFolder = makeFolder();
-process.on("exit", () => removeFolder(stateFolder));
+const runtimeFolder = makeRuntimeFolder();
+process.on("exit", () => {
+  removeFolder(stateFolder);
+  removeFolder(runtimeFolder);
+});
 const environment = (more: Readonly<Record<string, string>> = {}): NodeJS.ProcessEnv => {
   const env = { ...process.env };
   // tap's own settings would be applied to the programs, too.
   delete env.NODE_OPTIONS;
-  return { ...env, STATE_DIRECTORY: stateFolder, RUNTIME_DIRECTORY: stateFolder, ...more };
+  return { ...env, STATE_DIRECTORY: stateFolder, RUNTIME_DIRECTORY: runtimeFolder, ...more };
 };
 
 export const programPath = (name: string): string =>

@@ -65,6 +65,8 @@ export function compatSettings(
   const address = input.text("address");
   return {
     ...settings,
+    // The program stood in for may be started beside the one that it supersedes.
+    writeLog: { ...settings.writeLog, mayBeTaken: true },
     exportName: EXPORT_NAME,
     anyName: true,
     listensExplicitly: address !== undefined,

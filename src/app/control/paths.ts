@@ -35,18 +35,20 @@ export function makeRuntimeFolder(folder: string): void {
   if (!found.isDirectory() || !isOurs || (found.mode & 0o022 & ~stickyMask(found)) !== 0)
     throw new Fault(
       "TRIVET_E_PERMISSION",
-      `${folder} is no folder that only its owner writes to, so no control socket is put there`,
+      `${folder} is no folder that only its owner writes to, so nothing is put there`,
     );
 }
 /** Others may write to a sticky folder, as to /tmp, without touching what is ours. */
 const stickyMask = (found: Stats): number => ((found.mode & 0o1000) !== 0 ? 0o022 : 0);
 
+export const controlFileName = (volume: string): string => runtimeName(volume, ENDING);
+
 /** Names of volumes may hold anything; names of files may not, and have to be short. */
-export function controlFileName(volume: string): string {
+export function runtimeName(volume: string, ending: string): string {
   const escaped = encodeURIComponent(volume).replaceAll(/^\./g, "%2E");
-  if (escaped.length <= NAME_CHARS_MAX) return `${escaped}${ENDING}`;
+  if (escaped.length <= NAME_CHARS_MAX) return `${escaped}${ending}`;
   const hash = createHash("sha256").update(volume).digest("hex").slice(0, 12);
-  return `${escaped.slice(0, NAME_CHARS_MAX - 13)}~${hash}${ENDING}`;
+  return `${escaped.slice(0, NAME_CHARS_MAX - 13)}~${hash}${ending}`;
 }
 
 export const controlPath = (env: Env, volume: string): string =>

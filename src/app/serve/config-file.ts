@@ -22,6 +22,7 @@ const schema = v.strictObject({
   "block-size": v.optional(v.union([v.string(), natural])),
   arena: v.optional(v.union([v.string(), natural])),
   engine: v.optional(v.picklist(["auto", "ring", "plain"])),
+  "write-log": v.optional(v.string()),
   "state-dir": v.optional(v.string()),
   control: v.optional(v.string()),
   "log-level": v.optional(v.picklist(["trace", "debug", "info", "warn", "error"])),

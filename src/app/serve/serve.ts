@@ -1,10 +1,10 @@
 import { Fault } from "../../base/fault.js";
-import type { Generation } from "../../base/ids.js";
+import type { Generation, Uuid } from "../../base/ids.js";
 import type { VolumeControl } from "../../control/volume-control.js";
-import { type Host, openHost } from "../../host/open.js";
+import type { Host } from "../../host/open.js";
 import { NbdServer } from "../../nbd/server.js";
 import type { BlockDevice } from "../../ports/device.js";
-import { nullJournal } from "../../ports/journal.js";
+import type { Journal } from "../../ports/journal.js";
 import type { Notes } from "../../ports/notes.js";
 import type { Address } from "../../ports/stream.js";
 import type { GenerationSource } from "../../upstairs/options.js";
@@ -23,9 +23,10 @@ import { showBytes } from "../progress.js";
 import { asFault } from "../report.js";
 import { programVersion } from "../version.js";
 import { Doorway } from "./doorway.js";
+import { openKeptHost, openPlainHost } from "./kept-host.js";
 import { passedSockets } from "./passed-sockets.js";
 import type { ServeSettings } from "./settings.js";
-import { VolumeState } from "./volume-state.js";
+import { idOfName, VolumeState } from "./volume-state.js";
 
 const SECTOR_BYTES = 512;
 /** How long an orderly stop waits for requests that the volume has not answered, as when replicas are away. */
@@ -58,12 +59,23 @@ export async function serve(
   const notes = hooks.notes ?? log!.notes;
   const lifetime = hooks.lifetime ?? new Lifetime();
   try {
-    const { arenaBytes, engine } = settings;
-    const host = openHost({ arenaBytes, engine, notifySocket: shell.env.NOTIFY_SOCKET });
-    try {
-      await run({ settings, shell, hooks, notes, lifetime, host });
-    } finally {
-      await host.close();
+    const state = loadState(settings, notes);
+    const volumeId = state?.upstairsId ?? idOfName(settings.volume);
+    const terms = { settings, volumeId, notes, notifySocket: shell.env.NOTIFY_SOCKET };
+    const hasLog = settings.backing.kind === "targets" && !settings.readOnly;
+    for (;;) {
+      const kept = hasLog ? await openKeptHost(terms) : openPlainHost(terms);
+      const { host, journal } = kept;
+      const work = { settings, shell, hooks, notes, lifetime, host, journal, state, volumeId };
+      try {
+        if (!needsFinishing(settings, journal)) {
+          await run(work);
+          return;
+        }
+        if (!(await finishLog(work))) return;
+      } finally {
+        await kept.close();
+      }
     }
   } finally {
     await log?.flush();
@@ -78,9 +90,14 @@ interface Run {
   readonly notes: Notes;
   readonly lifetime: Lifetime;
   readonly host: Host;
+  readonly journal: Journal;
+  /** Undefined: it cannot be kept, or there is none. */
+  readonly state: VolumeState | undefined;
+  readonly volumeId: Uuid;
 }
 
-async function run({ settings, shell, hooks, notes, lifetime, host }: Run): Promise<void> {
+async function run(work: Run): Promise<void> {
+  const { settings, shell, hooks, notes, lifetime, host } = work;
   const doorway = new Doorway();
   const descriptors = passedSockets(process.env);
   // Whoever passes sockets has decided where to listen.
@@ -90,7 +107,7 @@ async function run({ settings, shell, hooks, notes, lifetime, host }: Run): Prom
   let volume: Volume | undefined;
   let control: ControlListener | undefined;
   try {
-    volume = openVolume({ settings, shell, hooks, notes, lifetime, host }, doorway);
+    volume = openVolume(work, doorway);
     if (settings.control !== undefined) {
       control = new ControlListener(host, notes, settings.control, volume.control);
       await control.open();
@@ -203,21 +220,38 @@ function serverFacts(settings: ServeSettings, doorway: Doorway): () => ServerFac
   });
 }
 
-function openTargets(
-  { settings, notes, lifetime, host }: Run,
-  targets: readonly Address[],
-  facts: () => ServerFacts,
-): Volume {
-  const state = loadState(settings, notes);
+function openTargets(run: Run, targets: readonly Address[], facts: () => ServerFacts): Volume {
+  const { settings, notes, state } = run;
   const actual = state?.targetsFor(targets) ?? targets;
   warnOfMoved(targets, actual, notes);
   warnOfSharedHosts(actual, notes);
   warnOfFlags(settings, notes);
   let superseded: Fault | undefined;
-  const upstairs = new Upstairs(
+  const upstairs = makeUpstairs(run, targets, (fault) => {
+    superseded = fault;
+    run.lifetime.fail(fault);
+  });
+  return {
+    device: upstairs,
+    control: upstairsControl(upstairs, facts),
+    activate: () => activate(upstairs),
+    stop: async () => {
+      const fault = await stop(upstairs);
+      // Why it was superseded is said already.
+      if (fault !== null && superseded === undefined) throw fault;
+    },
+  };
+}
+
+function makeUpstairs(
+  { settings, notes, host, journal, state, volumeId }: Run,
+  targets: readonly Address[],
+  superseded: (fault: Fault) => void,
+): Upstairs {
+  return new Upstairs(
     {
-      targets: actual,
-      upstairsId: state?.upstairsId ?? host.random.uuid(),
+      targets: state?.targetsFor(targets) ?? targets,
+      upstairsId: volumeId,
       generation: generationSource(settings, state),
       readOnly: settings.readOnly,
       ack: settings.ack,
@@ -232,35 +266,50 @@ function openTargets(
       clock: host.clock,
       random: host.random,
       notes,
-      journal: nullJournal,
+      journal,
     },
-    {
-      superseded: (fault) => {
-        superseded = fault;
-        lifetime.fail(fault);
-      },
-    },
+    { superseded },
   );
-  return {
-    device: upstairs,
-    control: upstairsControl(upstairs, facts),
-    activate: () =>
-      new Promise((resolve, reject) => {
-        upstairs.activate((fault) => (fault === null ? resolve(true) : reject(fault)));
-      }),
-    stop: () =>
-      new Promise((resolve, reject) => {
-        upstairs.stop((fault) => {
-          // Why it was superseded is said already.
-          if (fault === null || superseded !== undefined) resolve();
-          else reject(fault);
-        });
-      }),
-  };
+}
+
+const activate = (upstairs: Upstairs): Promise<true> =>
+  new Promise((resolve, reject) => {
+    upstairs.activate((fault) => (fault === null ? resolve(true) : reject(fault)));
+  });
+const stop = (upstairs: Upstairs): Promise<Fault | null> =>
+  new Promise((resolve) => upstairs.stop(resolve));
+
+/**
+ * A generation was given that is above the one that a log is finished with. Finishing has to be done with the lower one, because only then
+ * a host that took over meanwhile can refuse it; what was asked for is used afterwards.
+ */
+const needsFinishing = ({ generation }: ServeSettings, { resume }: Journal): boolean =>
+  resume !== null && generation !== undefined && generation > resume.generation + 1n;
+
+/** A short session that writes the log again and stops. False: it was interrupted by the end of the process. */
+async function finishLog(run: Run): Promise<boolean> {
+  const { settings, lifetime, notes } = run;
+  if (settings.backing.kind !== "targets") return true;
+  const upstairs = makeUpstairs(run, settings.backing.targets, () => {});
+  try {
+    return (await lifetime.until(activate(upstairs))) === true;
+  } catch (error) {
+    // The log is put aside. To go on without it is what an explicit generation asks for.
+    if (!(error instanceof Fault) || error.code !== "TRIVET_E_SUPERSEDED") throw error;
+    notes(
+      "warn",
+      "log.passed-over",
+      `going on with generation ${settings.generation} as asked for, without the write log`,
+    );
+    return true;
+  } finally {
+    await stop(upstairs);
+  }
 }
 
 /** Without a place for state the clock alone gives generations, which is right as long as it is. */
 function loadState(settings: ServeSettings, notes: Notes): VolumeState | undefined {
+  if (settings.backing.kind !== "targets") return undefined;
   try {
     return VolumeState.load(settings.stateFolder, settings.volume, notes);
   } catch (error) {

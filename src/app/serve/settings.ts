@@ -19,6 +19,7 @@ import {
 import type { ControlSetting } from "../control/listener.js";
 import { controlPath } from "../control/paths.js";
 import { type ConfigValue, readConfigFile } from "./config-file.js";
+import { readWriteLog, type WriteLogSetting } from "./log-place.js";
 import { defaultStateFolder } from "./volume-state.js";
 
 const LISTEN_DEFAULT = "127.0.0.1:10809";
@@ -79,6 +80,11 @@ export const SERVE_OPTIONS: OptionSpecs = {
     value: "DIR",
     help: "Where the last used generation and the ids of the regions are kept",
   },
+  "write-log": {
+    value: "PATH|none",
+    shownDefault: "NAME.log in the runtime directory",
+    help: "Keeps what was acknowledged over the death of the server; on a tmpfs",
+  },
   control: {
     value: "PATH|none",
     shownDefault: "NAME.control in the runtime directory",
@@ -114,6 +120,7 @@ export interface ServeSettings {
   readonly arenaBytes: number;
   readonly engine: Engine;
   readonly stateFolder: string;
+  readonly writeLog: WriteLogSetting;
   /** Undefined: none. */
   readonly control: ControlSetting | undefined;
   readonly logLevel: Level;
@@ -189,6 +196,11 @@ export function readSettings(
     arenaBytes: readArena(sources, backing),
     engine: sources.get("engine", parseEngine) ?? "auto",
     stateFolder: sources.get("state-dir", (_, text) => text) ?? defaultStateFolder(env),
+    writeLog: readWriteLog(
+      sources.get("write-log", (_, text) => text),
+      env,
+      volume,
+    ),
     control: readControl(
       sources.get("control", (_, text) => text),
       env,
@@ -220,6 +232,7 @@ export function defaultSettings(
     arenaBytes: parseSize("--arena", ARENA_DEFAULT),
     engine: "auto",
     stateFolder: defaultStateFolder(env),
+    writeLog: readWriteLog(undefined, env, volume),
     control: readControl(undefined, env, volume),
     logLevel: "info",
   };

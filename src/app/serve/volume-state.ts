@@ -1,4 +1,4 @@
-import { randomUUID } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import { mkdirSync, readFileSync } from "node:fs";
 import { mkdir, open, rename } from "node:fs/promises";
 import { join } from "node:path";
@@ -114,8 +114,16 @@ export class VolumeState {
 }
 
 /** Names of volumes may hold anything; names of files may not. */
+export const fileNameOf = (volume: string): string =>
+  encodeURIComponent(volume).replaceAll(".", "%2E").slice(0, 200);
 const statePath = (folder: string, name: string): string =>
-  join(folder, `${encodeURIComponent(name).replaceAll(".", "%2E").slice(0, 200)}.json`);
+  join(folder, `${fileNameOf(name)}.json`);
+
+/** For a volume whose state cannot be kept: the same id at every start. */
+export function idOfName(volume: string): Uuid {
+  const hex = createHash("sha256").update(volume).digest("hex");
+  return hex.replace(/^(.{8})(.{4}).(.{3}).(.{3})(.{12}).*$/, "$1-$2-8$3-8$4-$5") as Uuid;
+}
 
 /** Where state is kept: as told, as systemd says, or where such things go for this user. */
 export function defaultStateFolder(env: Readonly<Record<string, string | undefined>>): string {

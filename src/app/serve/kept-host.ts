@@ -1,0 +1,86 @@
+import { Fault } from "../../base/fault.js";
+import type { Uuid } from "../../base/ids.js";
+import { ERRNO } from "../../host/errno.js";
+import { type Host, openHost } from "../../host/open.js";
+import { type Journal, nullJournal } from "../../ports/journal.js";
+import type { Notes } from "../../ports/notes.js";
+import type { ServeSettings } from "./settings.js";
+import { OwnLog } from "./write-log.js";
+
+/** A host whose payload memory outlives the process, with the journal that says what is in it. */
+export interface KeptHost {
+  readonly host: Host;
+  readonly journal: Journal;
+  close(): Promise<void>;
+}
+
+export interface KeptTerms {
+  readonly settings: ServeSettings;
+  readonly volumeId: Uuid;
+  readonly notes: Notes;
+  readonly notifySocket: string | undefined;
+}
+
+/** For a volume that keeps no write log, because it has no replicas, or writes nothing. */
+export function openPlainHost({ settings, notifySocket }: KeptTerms): KeptHost {
+  const { arenaBytes, engine } = settings;
+  const host = openHost({ arenaBytes, engine, notifySocket });
+  return { host, journal: nullJournal, close: () => host.close() };
+}
+
+/**
+ * With the volume's write log, or without when it may be. A place that was not asked for and has no room is passed over; one that was asked
+ * for has to do. Rejects with a Fault.
+ */
+export async function openKeptHost(terms: KeptTerms): Promise<KeptHost> {
+  const { settings, notes, volumeId } = terms;
+  const { writeLog, ack } = settings;
+  let problem = writeLog.problem;
+  for (const path of writeLog.paths) {
+    const log = await OwnLog.open(path, { ...settings, volumeId, notes });
+    if (log instanceof Fault) {
+      if (writeLog.mayBeTaken !== true) throw log;
+      problem = log.message;
+      break;
+    }
+    try {
+      return openWith(log, terms);
+    } catch (error) {
+      log.close();
+      const isFull = error instanceof Fault && error.errno === ERRNO.noSpace;
+      if (!isFull || !writeLog.isDefault || log.predecessor !== null) throw error;
+      problem = `there is no room for ${log.arenaBytes} bytes in ${path}`;
+    }
+  }
+  if (!writeLog.isDefault) {
+    if (ack === "buffered")
+      notes(
+        "warn",
+        "log.none",
+        "writes are acknowledged at once and there is no write log: whatever is not flushed is lost when this process dies",
+      );
+  } else if (ack === "buffered")
+    throw new Fault("TRIVET_E_LOG_PLACE", `acknowledging at once needs a write log: ${problem}`);
+  else
+    notes(
+      "warn",
+      "log.none",
+      `there is no write log, so what is acknowledged and not flushed may be lost when this process dies: ${problem}`,
+    );
+  return openPlainHost(terms);
+}
+
+function openWith(log: OwnLog, { settings, notifySocket }: KeptTerms): KeptHost {
+  const { arenaBytes, backing } = log;
+  const host = openHost({ arenaBytes, engine: settings.engine, notifySocket, backing });
+  const close = async (): Promise<void> => {
+    await host.close();
+    log.close();
+  };
+  try {
+    return { host, journal: log.start(host), close };
+  } catch (error) {
+    void host.close();
+    throw error;
+  }
+}
