@@ -294,6 +294,10 @@ export class ModelConnection implements StreamHandler {
       };
       const trouble = manner.trouble(message);
       if (trouble === "ignore") return;
+      if (trouble === "wait") {
+        world.after(1, () => this.#try(queued));
+        return;
+      }
       if (trouble === "report") {
         this.say({ kind: "ErrorReport", ...ids, error: { kind: "IoError", text: "model" } });
         world.after(50, () => this.#try(queued));

@@ -55,8 +55,8 @@ export interface Manner {
   encrypted: boolean;
   /** Closes in answer to PromoteToActive. */
   refusesPromotion: boolean;
-  /** What to do about a job instead of doing it: an error report and another try after a while, an error in the acknowledgement, nothing. */
-  trouble: (job: JobMessage) => "report" | "fail" | "ignore" | null;
+  /** What to do about a job instead of doing it: an error report and another try after a while, an error in the acknowledgement, nothing, another look in a moment. */
+  trouble: (job: JobMessage) => "report" | "fail" | "ignore" | "wait" | null;
   /** Messages swallowed before they are looked at. */
   deaf: (message: Message) => boolean;
   /** Milliseconds that copying an extent takes, uniformly up to this, besides `jobMs`. */
