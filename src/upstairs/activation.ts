@@ -368,13 +368,16 @@ export class Activation {
     const members = this.#members;
     const { replicas, register } = members;
     const places = this.#places;
-    const { flushNumber } = this.#comparison!;
+    const { flushNumber, repairs } = this.#comparison!;
     const region = replicas[places[0]!]!.region!;
     const startVersions = replicas[this.#sources[0]!]!.versions;
     const parts = replicas.map(({ index, region: its }) =>
       places.includes(index) ? its!.uuid : null,
     );
-    if (!this.#open(region, flushNumber)) return;
+    // Reconciliation used its number, perhaps with our generation: other contents must not carry the same pair, or a replica that
+    // missed them would pass for equal.
+    const next = repairs.length > 0 ? flushNumber + 1 : flushNumber;
+    if (!this.#open(region, next as FlushNumber)) return;
     this.#isOpen = true;
     for (const place of places) this.#join(replicas[place]!);
     for (const replica of replicas) if (!places.includes(replica.index)) replica.leaveOut();

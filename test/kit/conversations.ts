@@ -12,6 +12,7 @@ import { World } from "./world.js";
 // * session ids and pings (their number depends on time);
 // * a read goes to one replica, is not replayed and not named to the others;
 // * dependencies that the replica has acknowledged already are not named;
+// * flush numbers are one higher after a reconciliation, which used the first itself;
 // * no flush when nothing was written since the last one (the original also flushes after reads).
 
 const hash = await hashApi();
@@ -137,6 +138,7 @@ export function theirs(
   const skipped = (jobId: number): number =>
     jobsOf(was).filter((job) => job.kind === "Flush" && job.jobId < jobId && !newIds.has(job.jobId))
       .length;
+  const higher = was.said.some(({ message }) => message.kind === "ExtentFlush") ? 1 : 0;
   return [0, 1, 2].map((link) => {
     const conns = [...new Set(was.said.filter((s) => s.link === link).map((s) => s.conn))];
     return conns.map((conn) =>
@@ -158,9 +160,8 @@ export function theirs(
         });
         const same = plain({ ...message, jobId, dependencies } as unknown as Message);
         if (same.kind !== "Flush" && same.kind !== "ExtentLiveFlushClose") return [same];
-        return [
-          { ...same, flushNumber: (same.flushNumber - skipped(message.jobId)) as FlushNumber },
-        ];
+        const flushNumber = same.flushNumber - skipped(message.jobId) + higher;
+        return [{ ...same, flushNumber: flushNumber as FlushNumber }];
       }),
     );
   });
