@@ -25,11 +25,17 @@ export function parseSize(what: string, text: string): number {
   return bytes;
 }
 
-const MS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
+const MS: Readonly<Record<string, number>> = {
+  ms: 1,
+  s: 1000,
+  m: 60_000,
+  h: 3_600_000,
+  d: 86_400_000,
+};
 
-/** "30s", "500ms", "5m", "1h": milliseconds. */
+/** "30s", "500ms", "5m", "1h", "30d": milliseconds. */
 export function parseDuration(what: string, text: string): number {
-  const match = /^(\d{1,9})(ms|s|m|h)$/.exec(text);
+  const match = /^(\d{1,9})(ms|s|m|h|d)$/.exec(text);
   if (match === null) throw usage(`${what}: "${text}" is no time; expected one such as 30s or 5m`);
   return Number(match[1]) * MS[match[2]!]!;
 }

@@ -2,15 +2,20 @@ import { Fault } from "../../base/fault.js";
 import type { StatusReport } from "../../control/report.js";
 import type { VolumeControl } from "../../control/volume-control.js";
 import type { Upstairs } from "../../upstairs/upstairs.js";
+import type { ScrubPlan } from "../serve/scrub-plan.js";
 import { type ServerFacts, upstairsReport } from "./volume-report.js";
 
 /** A volume on replicas, for its control socket. */
-export function upstairsControl(upstairs: Upstairs, facts: () => ServerFacts): VolumeControl {
+export function upstairsControl(
+  upstairs: Upstairs,
+  scrubs: ScrubPlan,
+  facts: () => ServerFacts,
+): VolumeControl {
   return {
     status: () => upstairsReport(upstairs.status(), facts()),
     replace: (old, replacement) => upstairs.replace(old, replacement),
-    startScrub: () => notYet("scrub"),
-    stopScrub: () => notYet("scrub"),
+    startScrub: (bytesPerSecond) => scrubs.start(bytesPerSecond),
+    stopScrub: () => scrubs.stop(),
     setRepairRate: () => notYet("live repair"),
   };
 }

@@ -25,6 +25,8 @@ import { programVersion } from "../version.js";
 import { Doorway } from "./doorway.js";
 import { openKeptHost, openPlainHost } from "./kept-host.js";
 import { passedSockets } from "./passed-sockets.js";
+import { ScrubPlan } from "./scrub-plan.js";
+import { ScrubState } from "./scrub-state.js";
 import type { ServeSettings } from "./settings.js";
 import { idOfName, VolumeState } from "./volume-state.js";
 
@@ -231,16 +233,35 @@ function openTargets(run: Run, targets: readonly Address[], facts: () => ServerF
     superseded = fault;
     run.lifetime.fail(fault);
   });
+  const scrubs = makeScrubPlan(run, upstairs);
   return {
     device: upstairs,
-    control: upstairsControl(upstairs, facts),
-    activate: () => activate(upstairs),
+    control: upstairsControl(upstairs, scrubs, facts),
+    activate: async () => {
+      const isActive = await activate(upstairs);
+      scrubs.begin();
+      return isActive;
+    },
     stop: async () => {
       const fault = await stop(upstairs);
+      await scrubs.end();
       // Why it was superseded is said already.
       if (fault !== null && superseded === undefined) throw fault;
     },
   };
+}
+
+function makeScrubPlan({ settings, host, notes, state }: Run, volume: Upstairs): ScrubPlan {
+  const folder = state === undefined ? undefined : settings.stateFolder;
+  const nowSeconds = Math.floor(host.clock.wallSeconds());
+  return new ScrubPlan({
+    volume,
+    state: ScrubState.load(folder, settings.volume, nowSeconds, notes),
+    clock: host.clock,
+    notes,
+    everyMs: settings.scrubEveryMs,
+    bytesPerSecond: settings.scrubBytesPerSecond,
+  });
 }
 
 function makeUpstairs(

@@ -24,6 +24,12 @@ import { defaultStateFolder } from "./volume-state.js";
 
 const LISTEN_DEFAULT = "127.0.0.1:10809";
 const ARENA_DEFAULT = "256M";
+const DAY_MS = 86_400_000;
+/** Disks rot slowly, and other disks fail often enough: a month is what others do, too. */
+const SCRUB_EVERY_MS = 30 * DAY_MS;
+/** A terabyte in a day, and little for a disk or a network. */
+const SCRUB_RATE_DEFAULT = "16M";
+const SCRUB_BYTES_PER_SECOND = parseSize("--scrub-rate", SCRUB_RATE_DEFAULT);
 const ARENA_BYTES_MIN = 32 * 1024 * 1024;
 const CONFIG_FOLDER = "/etc/trivet";
 
@@ -67,6 +73,16 @@ export const SERVE_OPTIONS: OptionSpecs = {
   },
   "accept-older": {
     help: "Once: one replica and an older one are enough to start",
+  },
+  "scrub-every": {
+    value: "TIME|never",
+    shownDefault: "30d",
+    help: "How often all blocks of the replicas are compared, and mended",
+  },
+  "scrub-rate": {
+    value: "SIZE",
+    shownDefault: SCRUB_RATE_DEFAULT,
+    help: "Bytes per second compared, at most; 0: as fast as clients leave room for",
   },
   "read-only": { help: "Refuse writes; for downstairs in read-only mode" },
   "block-size": { value: "BYTES", shownDefault: "1", help: "Smallest request, for --memory" },
@@ -117,6 +133,10 @@ export interface ServeSettings {
   /** Milliseconds; null: never. */
   readonly degradedAfterMs: number | null;
   readonly accept: Accept;
+  /** Milliseconds; null: only when asked. */
+  readonly scrubEveryMs: number | null;
+  /** 0: no limit. */
+  readonly scrubBytesPerSecond: number;
   readonly arenaBytes: number;
   readonly engine: Engine;
   readonly stateFolder: string;
@@ -188,6 +208,8 @@ export function readSettings(
     ack: sources.get("ack", (w, text) => parseChoice(w, text, ["quorum", "buffered"])) ?? "quorum",
     readOnly: sources.flag("read-only"),
     degradedAfterMs: readDegradedAfter(sources),
+    scrubEveryMs: readScrubEvery(sources),
+    scrubBytesPerSecond: sources.get("scrub-rate", parseSize) ?? SCRUB_BYTES_PER_SECOND,
     accept: {
       empty: sources.flag("accept-empty"),
       foreign: sources.flag("accept-foreign"),
@@ -228,6 +250,8 @@ export function defaultSettings(
     ack: "quorum",
     readOnly: false,
     degradedAfterMs: DEGRADED_AFTER_MS,
+    scrubEveryMs: SCRUB_EVERY_MS,
+    scrubBytesPerSecond: SCRUB_BYTES_PER_SECOND,
     accept: {},
     arenaBytes: parseSize("--arena", ARENA_DEFAULT),
     engine: "auto",
@@ -288,6 +312,18 @@ function readDegradedAfter(sources: Sources): number | null {
   };
   const found = sources.get("degraded-after", read);
   return found === undefined ? DEGRADED_AFTER_MS : found;
+}
+
+/** Null: never. A day at least, so that one is not followed by the next at once. */
+function readScrubEvery(sources: Sources): number | null {
+  const read = (what: string, text: string): number | null => {
+    if (text === "never") return null;
+    const everyMs = parseDuration(what, text);
+    if (everyMs < DAY_MS) throw usage(`${what}: ${text} is less than 1d`);
+    return everyMs;
+  };
+  const found = sources.get("scrub-every", read);
+  return found === undefined ? SCRUB_EVERY_MS : found;
 }
 
 function readArena(sources: Sources, backing: Backing): number {

@@ -112,6 +112,32 @@ t.test("two without the third, and what may be taken for granted", async (t) => 
   removeFolder(folder);
 });
 
+t.test("how often and how fast the replicas are compared", async (t) => {
+  const day = 86_400_000;
+  t.equal(settings(...targets).scrubEveryMs, 30 * day);
+  t.equal(settings(...targets).scrubBytesPerSecond, 16 * 1024 * 1024);
+  t.equal(settings(...targets, "--scrub-every", "7d").scrubEveryMs, 7 * day);
+  t.equal(settings(...targets, "--scrub-every", "48h").scrubEveryMs, 2 * day);
+  t.equal(settings(...targets, "--scrub-every", "never").scrubEveryMs, null);
+  t.equal(settings(...targets, "--scrub-rate", "0").scrubBytesPerSecond, 0);
+  t.equal(settings(...targets, "--scrub-rate", "1M").scrubBytesPerSecond, 1024 * 1024);
+  for (const bad of ["1h", "0d", "monthly", "30", ""])
+    t.throws(() => settings(...targets, "--scrub-every", bad), { code: "TRIVET_E_USAGE" }, bad);
+  t.throws(() => settings(...targets, "--scrub-rate", "fast"), { code: "TRIVET_E_USAGE" });
+  const folder = makeFolder();
+  const path = join(folder, "v.toml");
+  const base = 'target = ["10.0.0.1:1", "10.0.0.2:2", "10.0.0.3:3"]\n';
+  writeFileSync(path, `${base}scrub-every = "14d"\nscrub-rate = "4M"\n`);
+  t.equal(settings(path).scrubEveryMs, 14 * day);
+  t.equal(settings(path).scrubBytesPerSecond, 4 * 1024 * 1024);
+  writeFileSync(path, `${base}scrub-every = "1h"\n`);
+  t.throws(() => settings(path), {
+    code: "TRIVET_E_CONFIG",
+    message: /v\.toml:2:1: scrub-every: 1h is less than 1d/,
+  });
+  removeFolder(folder);
+});
+
 t.test("volumes that cannot be meant", async (t) => {
   const usage = { code: "TRIVET_E_USAGE" };
   t.throws(() => settings(), usage);
