@@ -77,6 +77,26 @@ export const FAULTS = {
     exit: "data",
     advice: "Replace this region; the other replicas hold the data.",
   },
+  TRIVET_E_SALVAGE_NOTHING: {
+    exit: "data",
+    advice: "Name directories that hold extent files, such as 00/000/000.",
+  },
+  TRIVET_E_SALVAGE_GEOMETRY: {
+    exit: "data",
+    advice: "Name regions of one volume only, or say --geometry BLOCKSIZE,BLOCKS,EXTENTS.",
+  },
+  TRIVET_E_SALVAGE_ENCRYPTED: {
+    exit: "data",
+    advice: "Give --ciphertext to get it all the same; nonces and tags then go to IMAGE.seals.",
+  },
+  TRIVET_E_SALVAGE_OUTPUT: {
+    exit: "usage",
+    advice: "Choose another place for the image; --force replaces an ordinary file.",
+  },
+  TRIVET_E_SALVAGE_DOUBTFUL: {
+    exit: "doubtful",
+    advice: "Read the report, and check what is in the image before you rely on it.",
+  },
   TRIVET_E_OPEN_FILES: {
     exit: "environment",
     advice: "Raise the limit on open files (LimitNOFILE= in the unit, ulimit -n in a shell).",
@@ -207,6 +227,8 @@ export const EXIT_STATUS = {
   environment: 4,
   peer: 5,
   io: 6,
+  /** The work was done, but what came of it is not all sure. */
+  doubtful: 7,
   superseded: 10,
 } as const;
 export type ExitClass = keyof typeof EXIT_STATUS;

@@ -3,6 +3,7 @@ import { STATUS } from "../control/commands.js";
 import { DEMO_OPTIONS } from "../demo/options.js";
 import { CREATE, EXPORT, IMPORT, INFO, VERIFY } from "../region/commands.js";
 import { RUN } from "../region/run-command.js";
+import { SALVAGE } from "../region/salvage-command.js";
 import { readSettings, SERVE_OPTIONS } from "../serve/settings.js";
 
 const DEMO: Command = {
@@ -40,7 +41,7 @@ const SERVE: Command = {
 const REGION: Group = {
   name: "region",
   summary: "region directories: where a replica keeps its blocks",
-  commands: [CREATE, RUN, INFO, VERIFY, EXPORT, IMPORT],
+  commands: [CREATE, RUN, INFO, VERIFY, EXPORT, IMPORT, SALVAGE],
 };
 
 export const TRIVET: Group = {

@@ -68,7 +68,8 @@ export async function exportRegion(
   }
 }
 
-async function writeData(
+/** Arena memory at a place of the image; pages of zeros are left out. */
+export async function writeData(
   target: FileHandle,
   { arena, hasher }: Workspace,
   at: number,

@@ -226,7 +226,8 @@ export class Piece {
   }
 }
 
-function take(arena: Arena, length: number): number {
+/** Working memory, or TRIVET_E_MEMORY. */
+export function take(arena: Arena, length: number): number {
   const at = arena.alloc(length);
   if (at < 0) throw new Fault("TRIVET_E_MEMORY", `no room for ${length} bytes of working memory`);
   return at;
