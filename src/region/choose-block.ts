@@ -7,7 +7,7 @@ import { Grade, type Judgement } from "./judge-block.js";
 //
 //   data that fits the context in use           if copies differ: what most of them hold
 //   data of a copy of the same age that fits the context in use of a clean one
-//   data that fits a context not in use
+//   data that fits a context not in use         but if that was lately overwritten, what overwrote it, where it can be found
 //   data of any copy that fits the only context of a clean one: known by its hash, wherever it lies
 //   never written                               unless a copy of the same age knows better
 //
@@ -147,7 +147,7 @@ class Chooser {
     );
     if (ofThisAge !== undefined) return ofThisAge;
     const weak = this.#first(from, to, Grade.weak, true);
-    if (weak >= 0) return this.#own(weak);
+    if (weak >= 0) return this.#lostWrite(weak) ?? this.#own(weak);
     // A bitmap may be wrong as well: then an older copy could hold what its bit names, which is no longer true.
     const ofAnyAge = this.#inUseElsewhere(from, to, (_, copy) => this.#hasOnlyOneSlot(copy));
     if (ofAnyAge !== undefined) return ofAnyAge;
@@ -183,20 +183,50 @@ class Chooser {
     return a !== undefined && b !== undefined ? a.hash === b.hash : otherIsEmpty;
   }
 
-  /** Among good written copies of a rank, the first one of those whose data most of them hold; −1: none is good. */
+  /**
+   * Among good written copies of a rank, one of those whose data most of them hold; of several such, the one written
+   * last, the first if that says nothing. −1: none is good.
+   */
   #majority(from: number, to: number): number {
     let best = -1;
     let bestVotes = 0;
+    let bestLag = 0;
     for (let copy = from; copy < to; copy++) {
       const { judged, hash } = this.#evidence[copy]!;
       if (judged.grade !== Grade.good || !judged.written) continue;
       const votes = this.#witnesses(hash, from, to);
-      if (votes > bestVotes) {
+      const lag = this.#lag(copy, judged.array);
+      if (votes > bestVotes || (votes === bestVotes && lag < bestLag)) {
         best = copy;
         bestVotes = votes;
+        bestLag = lag;
       }
     }
     return best;
+  }
+
+  /** How many flushes ago, modulo 2^16, a slot was written, by what it says itself. */
+  #lag(copy: number, array: 0 | 1): number {
+    const flushId = this.#evidence[copy]!.slots[array]?.flushId ?? 0;
+    return ((this.#copies[copy]!.flushNumber & 0xffff) - flushId) & 0xffff;
+  }
+
+  /**
+   * The data of a clean copy fits the slot that is not in use. Either the bitmap is wrong, or the last write was lost: then
+   * this is where its data still is. The flushes that the slots name decide; two of one flush were both overwritten by
+   * what a clean copy holds now.
+   */
+  #lostWrite(copy: number): Choice | undefined {
+    const { judged, slots, active } = this.#evidence[copy]!;
+    if (active === undefined || judged.array === active || slots[active] === undefined)
+      return undefined;
+    const newer = this.#lag(copy, judged.array) - this.#lag(copy, active);
+    if (newer < 0 || (newer === 0 && slots[active].flushId === 0)) return undefined;
+    return this.#elsewhere(copy, active, Grade.weak, (data) => {
+      if (newer > 0) return true;
+      const holder = this.#copies[data]!;
+      return holder.known && !holder.dirty && this.#evidence[data]!.judged.grade === Grade.good;
+    });
   }
 
   /** Replicas whose copy in the range holds just this data, and is no worse than good. */
@@ -259,8 +289,11 @@ class Chooser {
       .map((evidence, index) => ({ ...evidence, ...copies[index]!, index }))
       .filter(({ index }) => index !== copy);
     const equals = others.filter((other) => sameAge(other, me));
-    const agrees = (other: (typeof others)[number]): boolean =>
-      other.replica !== me.replica && other.judged.grade !== Grade.bad && other.hash === hash;
+    // Traces of a write speak for nothing, not even for a block that was never written.
+    const agrees = ({ replica, judged, hash: theirs }: (typeof others)[number]): boolean =>
+      replica !== me.replica &&
+      theirs === hash &&
+      (judged.grade === Grade.good || (judged.grade === Grade.weak && judged.written));
     const confirmed = others.some(agrees);
     const confirmedByEqual = equals.some(agrees);
     const differing = equals.filter(
@@ -271,9 +304,7 @@ class Chooser {
       (other, index) =>
         sameRank(copies[index]!, copies[0]!) &&
         (index === copy ||
-          (sameAge(copies[index]!, me) &&
-            other.judged.grade !== Grade.bad &&
-            other.hash === hash)),
+          (sameAge(copies[index]!, me) && other.judged.grade !== Grade.bad && other.hash === hash)),
     );
     if (!isNewest) return "older";
     if (grade === Grade.weak && !confirmedByEqual) return "weak";

@@ -12,8 +12,8 @@ import {
   SLOT_BYTES,
   slotOffset,
 } from "../../src/region/layout.js";
-import { LOST, recoverBlock, SlotFit } from "../../src/region/recovery.js";
 import { decodeMetadata, encodeMetadata, freshTail } from "../../src/region/metadata.js";
+import { LOST, recoverBlock, SlotFit } from "../../src/region/recovery.js";
 
 /** One extent file in memory, written by the rules of the format, with no regard to disks. */
 export class FabricatedExtent {
@@ -133,7 +133,9 @@ export function snapshot(directory: string): string[] {
     const content = stat.isFile()
       ? createHash("sha256").update(readFileSync(path)).digest("hex")
       : "";
-    found.push([path, stat.mode, stat.ino, stat.size, stat.mtimeNs, stat.ctimeNs, content].join(" "));
+    found.push(
+      [path, stat.mode, stat.ino, stat.size, stat.mtimeNs, stat.ctimeNs, content].join(" "),
+    );
     if (stat.isDirectory()) for (const name of readdirSync(path).sort()) walk(join(path, name));
   };
   walk(directory);

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 /** A new empty directory; remove it with `removeFolder`. */
-export const makeFolder = (): string => mkdtempSync(join(tmpdir(), "trivet-test-"));
+export const makeFolder = (where = tmpdir()): string => mkdtempSync(join(where, "trivet-test-"));
 
 /** The same in memory, as a runtime directory is. */
 export function makeRuntimeFolder(): string {

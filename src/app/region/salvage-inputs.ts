@@ -32,6 +32,7 @@ export interface FoundExtents {
   readonly highest: number;
   /** The length that most of the files have; 0: there are none. */
   readonly usualBytes: number;
+  readonly lengths: ReadonlySet<number>;
 }
 
 export async function examineDirectories(directories: readonly string[]): Promise<SalvageInput[]> {
@@ -105,7 +106,7 @@ async function findExtents(directory: string): Promise<FoundExtents> {
     }
   }
   const usual = [...sizes].filter(([size]) => size > 0).sort((a, b) => b[1] - a[1])[0];
-  return { count, highest, usualBytes: usual?.[0] ?? 0 };
+  return { count, highest, usualBytes: usual?.[0] ?? 0, lengths: new Set(sizes.keys()) };
 }
 
 const same = (a: Geometry, b: Geometry): boolean =>
@@ -146,7 +147,9 @@ export function agreeOnGeometry(
   const by = given === undefined ? `that of ${first!.directory}` : "--geometry";
   for (const { directory, definition } of telling) {
     if (!same(definition, geometry)) {
-      refuse(`${directory} has ${show(definition)} by its region.json; ${by} says ${show(geometry)}`);
+      refuse(
+        `${directory} has ${show(definition)} by its region.json; ${by} says ${show(geometry)}`,
+      );
     }
     if (first !== undefined && definition.encrypted !== first.definition.encrypted) {
       refuse(`of ${first.directory} and ${directory} one is encrypted and one is not`);
@@ -163,8 +166,11 @@ function checkGiven(
   refuse: (what: string) => never,
 ): void {
   const { fileBytes } = extentLayout(given);
-  const fitting = inputs.some(({ found }) => found.usualBytes === fileBytes);
-  if (!fitting) refuse(`--geometry means extent files of ${fileBytes} bytes${suggest(inputs)}`);
+  const better = suggest(inputs);
+  // Where every file is cut, nobody can say that it is wrong.
+  if (better !== "" && !inputs.some(({ found }) => found.lengths.has(fileBytes))) {
+    refuse(`--geometry means extent files of ${fileBytes} bytes${better}`);
+  }
   const beyond = inputs.find(({ found }) => found.highest >= given.extentCount);
   if (beyond !== undefined) {
     refuse(

@@ -72,11 +72,29 @@ export class CopyPiece {
     this.#bitmap = copy.bitmap;
     this.count = count;
     const from = first * layout.blockBytes;
-    await readUnits(copy.file, bytes, this.dataAt, count, layout.blockBytes, from, this.#badData, 0);
+    await readUnits(
+      copy.file,
+      bytes,
+      this.dataAt,
+      count,
+      layout.blockBytes,
+      from,
+      this.#badData,
+      0,
+    );
     for (const array of [0, 1] as const) {
       const at = (array === 0 ? layout.slotsAAt : layout.slotsBAt) + first * SLOT_BYTES;
       const badAt = array * count;
-      await readUnits(copy.file, bytes, this.slotAt(array, 0), count, SLOT_BYTES, at, this.#badSlots, badAt);
+      await readUnits(
+        copy.file,
+        bytes,
+        this.slotAt(array, 0),
+        count,
+        SLOT_BYTES,
+        at,
+        this.#badSlots,
+        badAt,
+      );
     }
     let bad = 0;
     for (let i = 0; i < 2 * count; i++) {
@@ -176,7 +194,16 @@ export class CopyPiece {
     const { blockBytes } = this.#layout;
     const seal = context + CONTEXT_SEAL_AT;
     const at = this.blockAt(i);
-    const bad = this.#hasher.verifyPrefixed(at, blockBytes, 1, context, 8, seal, SEAL_BYTES, SEAL_BYTES);
+    const bad = this.#hasher.verifyPrefixed(
+      at,
+      blockBytes,
+      1,
+      context,
+      8,
+      seal,
+      SEAL_BYTES,
+      SEAL_BYTES,
+    );
     return bad < 0;
   }
 }

@@ -54,8 +54,7 @@ export const goneBlocks = (report: SalvageReport): number => report.blocks.gone;
 export const doubtfulBlocks = (report: SalvageReport): number =>
   DOUBTS.reduce((sum, doubt) => sum + (doubt === "gone" ? 0 : report.blocks[doubt]), 0);
 /** Read while it may have changed: then nothing is sure. */
-export const isLive = (report: SalvageReport): boolean =>
-  report.sources.some(({ inUse }) => inUse);
+export const isLive = (report: SalvageReport): boolean => report.sources.some(({ inUse }) => inUse);
 
 /** Extents worked on at once: reading one and judging another overlap. */
 const WIDTH = 2;
@@ -172,7 +171,9 @@ function notesOn(
   const notes: string[] = [];
   for (const [i, { directory, definition, found }] of inputs.entries()) {
     if (inUse[i]) {
-      notes.push(`${directory} was in use by another process: it may have changed while it was read`);
+      notes.push(
+        `${directory} was in use by another process: it may have changed while it was read`,
+      );
     }
     if (definition === undefined) {
       notes.push(

@@ -35,7 +35,11 @@ t.test("a clean extent: the slot in use decides, and what contradicts it is noti
     [0, empty, other, false, bad, false, 0],
   ] as const;
   for (const [active, a, b, zero, grade, written, array] of rows) {
-    t.same(judgeClean(active, a, b, zero), { grade, written, array }, `${active} ${a} ${b} ${zero}`);
+    t.same(
+      judgeClean(active, a, b, zero),
+      { grade, written, array },
+      `${active} ${a} ${b} ${zero}`,
+    );
   }
 });
 

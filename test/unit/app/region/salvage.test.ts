@@ -76,8 +76,13 @@ function damaged(
     const salvaging = await Salvaging.start();
     const directories = (more.use ?? [0, 1, 2]).map((i) => made.directories[i]!);
     const { image, report } = await salvaging.read(folder, directories);
-    const found = remarks(report).flatMap((remark, block) => (remark === "" ? [] : [[block, remark]]));
-    t.same(found, Object.entries(said).map(([block, remark]) => [Number(block), remark]));
+    const found = remarks(report).flatMap((remark, block) =>
+      remark === "" ? [] : [[block, remark]],
+    );
+    t.same(
+      found,
+      Object.entries(said).map(([block, remark]) => [Number(block), remark]),
+    );
     const wanted = expected();
     more.image?.(wanted);
     for (let block = 0; block < BLOCKS * EXTENTS; block++) {
@@ -215,9 +220,12 @@ damaged(
   "the newest file cut behind its data: its blocks have no contexts and no age",
   (made) => truncateSync(file(made, 0, 0), layout.dataBytes),
   noSaid,
-  { lagging: [1, 2], image: (image) => {
-    for (let block = 0; block < 10; block += 2) data(block, 1).copy(image, block * BS);
-  } },
+  {
+    lagging: [1, 2],
+    image: (image) => {
+      for (let block = 0; block < 10; block += 2) data(block, 1).copy(image, block * BS);
+    },
+  },
 );
 damaged("a file that is too long", (made) => truncateSync(file(made, 0, 0), 20_000), noSaid);
 damaged(
@@ -230,7 +238,11 @@ damaged(
   },
   noSaid,
 );
-damaged("no region.json in one", ({ directories }) => rmSync(join(directories[1]!, "region.json")), noSaid);
+damaged(
+  "no region.json in one",
+  ({ directories }) => rmSync(join(directories[1]!, "region.json")),
+  noSaid,
+);
 damaged(
   "a broken region.json in two",
   ({ directories }) => {
@@ -298,7 +310,8 @@ t.test("a disk that refuses: everything around the bad sectors is read", async (
   t.equal(report.extents[0]!.copies[0]!.unreadableBlocks, 1);
   // A file that cannot even be opened.
   const closed = async (path: string) => {
-    if (path.endsWith("000")) throw Object.assign(new Error("EACCES"), { code: "EACCES", syscall: "open", path });
+    if (path.endsWith("000"))
+      throw Object.assign(new Error("EACCES"), { code: "EACCES", syscall: "open", path });
     return await openForReading(path);
   };
   const none = await salvaging.read(folder, directories, { openFile: closed });
@@ -333,7 +346,7 @@ t.test("the image is sparse", async (t) => {
   t.equal(report.writtenBlocks, 2);
   t.equal(statSync(path).size, 8 << 20);
   t.ok(statSync(path).blocks * 512 <= 64 * 1024, `${statSync(path).blocks * 512} bytes allocated`);
-  t.equal(readFileSync(path).findIndex((byte) => byte === 1), 300 * 4096);
+  t.equal(readFileSync(path).indexOf(1), 300 * 4096);
   removeFolder(folder);
 });
 
@@ -374,7 +387,12 @@ t.test("what does not belong together is refused, and leaves nothing behind", as
   const { image } = await salvaging.read(folder, directories, { geometry });
   t.ok(image.equals(expected()));
   const slip = { geometry: { ...geometry, extentSize: 21 } };
-  await refuses(directories, "TRIVET_E_SALVAGE_GEOMETRY", /means extent files of 12803 bytes/, slip);
+  await refuses(
+    directories,
+    "TRIVET_E_SALVAGE_GEOMETRY",
+    /means extent files of 12803 bytes/,
+    slip,
+  );
   const short = { geometry: { ...geometry, extentCount: 2 } };
   await refuses(directories, "TRIVET_E_SALVAGE_GEOMETRY", /holds an extent 2/, short);
   t.equal(existsSync(at("image")), false);
@@ -387,7 +405,10 @@ t.test("an image goes nowhere where it could harm", async (t) => {
   const { directories } = await volume(folder);
   const salvaging = await Salvaging.start();
   const refuses = (image: string, message: RegExp, options = {}) =>
-    t.rejects(salvaging.run(directories, image, options), { code: "TRIVET_E_SALVAGE_OUTPUT", message });
+    t.rejects(salvaging.run(directories, image, options), {
+      code: "TRIVET_E_SALVAGE_OUTPUT",
+      message,
+    });
   const [a] = directories as [string];
   await refuses(join(a, "image"), /lies in .*region0/);
   await refuses(join(a, "00/000/000"), /lies in .*region0/, { force: true });
