@@ -66,12 +66,16 @@ export function isTwin(a: Versions, b: Versions): boolean {
   return written > 0 && same * 2 > written;
 }
 
-/** Classes of those that are there, by place; null where nobody is. */
+/**
+ * Classes of those that are there, by place; null where nobody is. `trusts`: where nobody remembers, the operator says that they belong
+ * together.
+ */
 export function classify(
   all: readonly (Candidate | null)[],
   record: VolumeRecord | null,
+  trusts = false,
 ): readonly (RegionClass | null)[] {
-  if (record === null) return byKinship(all);
+  if (record === null) return byKinship(all, trusts);
   const known = new Set(record.regions.flatMap((region) => region?.uuid ?? []));
   const former = new Set(record.former);
   const ours = all.flatMap((one) => (one !== null && known.has(one.uuid) ? [one] : []));
@@ -85,12 +89,15 @@ export function classify(
 }
 
 /** Nobody remembers: those that share sessions with another belong together, and one alone contradicts nobody. */
-function byKinship(all: readonly (Candidate | null)[]): readonly (RegionClass | null)[] {
+function byKinship(
+  all: readonly (Candidate | null)[],
+  trusts: boolean,
+): readonly (RegionClass | null)[] {
   const isAlone = all.filter((one) => one !== null && !isEmpty(one.versions)).length === 1;
   return all.map((one) => {
     if (one === null) return null;
     if (isEmpty(one.versions)) return "empty";
-    if (isAlone) return "ours";
+    if (isAlone || trusts) return "ours";
     const hasKin = all.some(
       (other) => other !== null && other !== one && areRelated(one.versions, other.versions),
     );

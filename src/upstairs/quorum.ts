@@ -49,7 +49,7 @@ const COPIES_AT_START_MAX = 32;
 const ALL = [0, 1, 2] as const;
 
 export function assess(all: readonly (Candidate | null)[], terms: QuorumTerms): Quorum {
-  const classes = classify(all, terms.record);
+  const classes = classify(all, terms.record, terms.accept.foreign);
   const ours = ALL.filter((place) => classes[place] === "ours");
   if (ours.length < 2) return { classes, ...withoutTwo(all, classes, ours, terms) };
   const sources = inStep(all, ours, terms.record);
@@ -209,7 +209,11 @@ function waitingWords(
       return [`target ${place} (region ${all[place]!.uuid}) is none of this volume's`];
     return [];
   });
-  const areEmpty = ours.length === 0 && told.length === 2 && !classes.includes("foreign");
-  const flag = areEmpty ? "; --accept-empty begins with two empty ones" : "";
+  const flag =
+    ours.length > 0
+      ? ""
+      : classes.includes("foreign")
+        ? "; --accept-foreign says that they belong together"
+        : "; --accept-empty begins with two empty ones";
   return `${told.join(", ")}: the third may hold what is missing${flag}`;
 }

@@ -85,9 +85,6 @@ export class Register {
     if (this.#record !== null) this.#set({ ...this.#record, targets }, () => {});
   }
 
-  has(uuid: Uuid | undefined): boolean {
-    return this.#record?.regions.some((known) => known !== null && known.uuid === uuid) ?? false;
-  }
   /** A region that wants to be repaired while the volume is in use. */
   classOf({ uuid, versions }: Candidate): RegionClass {
     const record = this.#record;

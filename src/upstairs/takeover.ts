@@ -13,17 +13,20 @@ export class Takeover {
     this.#ending = ending;
   }
 
-  /** A downstairs says so; one is enough, unless its region is none of the volume's. */
+  /**
+   * A downstairs says so. One is enough, if it has a part in this session. One that was only about to be repaired may be another
+   * volume's; whoever takes ours over takes two, so another will say so, too.
+   */
   told(index: number, fault: Fault): void {
     const members = this.#members;
-    const { mode, region, name } = members.replicas[index]!;
-    const isOurs = mode === "new" || mode === "offline" || members.register.has(region?.uuid);
-    if (isOurs) this.#superseded(fault);
+    const { mode, region, partOf, name } = members.replicas[index]!;
+    const hasPart = mode === "new" || mode === "offline" || partOf === region?.uuid;
+    if (hasPart) this.#superseded(fault);
     else
       members.note(
         "warn",
         "replica.taken",
-        `the region at ${name} is used by another volume: ${fault.message}`,
+        `the region at ${name} is used by somebody else: ${fault.message}`,
         index,
       );
   }

@@ -112,8 +112,12 @@ t.test("three are there", async (t) => {
     ["a.good b.empty c.empty", NONE, "refused EMPTY"],
     ["a.good b.empty c.empty", EMPTY, "0,1,2<0"],
     ["a.good b.older c.alien", NONE, "refused FOREIGN"],
-    ["a.good b.older c.alien", FOREIGN, "0,1,2<0,1,2"],
+    // Told that they belong together: the newest is right.
+    ["a.good b.older c.alien", FOREIGN, "0,1,2<2"],
+    ["a.good b.older c.older", FOREIGN, "0,1,2<0"],
     ["a.good b.alien c.empty", NONE, "refused FOREIGN"],
+    ["a.good b.alien c.empty", FOREIGN, "refused OLDER"],
+    ["a.good b.alien c.empty", { foreign: true, older: true }, "0,1<1"],
     // An older one in step with one that is newer, and the third is somebody else's.
     ["a.good b.partly c.alien", NONE, "refused OLDER"],
     ["a.good b.partly c.alien", OLDER, "0,1<0"],
@@ -147,6 +151,8 @@ t.test("two are there", async (t) => {
     ["a.good b.partly -", NONE, "waits, with a reason"],
     ["a.good b.partly -", OLDER, "0,1<0 patient"],
     ["a.good b.alien -", NONE, "waits, with a reason"],
+    ["a.older b.older -", FOREIGN, "0,1<0,1 patient"],
+    ["a.good b.older -", { foreign: true, older: true }, "0,1<0 patient"],
     ["a.good b.empty -", EMPTY, "waits, with a reason"],
     ["a.empty b.empty -", NONE, "waits, with a reason"],
     ["a.empty b.empty -", EMPTY, "0,1<0,1 patient"],
