@@ -2,6 +2,8 @@ import { Fault } from "../base/fault.js";
 import type { Cancel } from "../ports/stream.js";
 import type { Done, Members } from "./members.js";
 
+const STOP_LOOK_MS = 500;
+
 /** How a volume ends: in order (drained, flushed, closed), or at once with a fault. */
 export class Ending {
   /** Why it ended; null: it was asked to. */
@@ -19,7 +21,7 @@ export class Ending {
   }
 
   stop(then: Done): void {
-    const { state, ports, tuning, engine, replicas } = this.#members;
+    const { state, ports, engine, replicas } = this.#members;
     if (state === "idle" || state === "ended") {
       this.#members.state = "ended";
       this.#stopped = then;
@@ -33,20 +35,35 @@ export class Ending {
     }
     if (state === "stopping") return;
     this.#members.state = "stopping";
-    this.#stopTimer = ports.clock.after(tuning.stopMs, () =>
-      this.end(
-        new Fault(
-          "TRIVET_E_TIMEOUT",
-          `the last flush was not acknowledged within ${tuning.stopMs} ms`,
-        ),
-      ),
-    );
+    const nowMs = ports.clock.nowMs();
+    this.#watch(nowMs, nowMs);
     engine.drain(() => {
       this.#members.state = "ended";
       ports.journal.emptied();
       for (const replica of replicas) replica.park();
       this.checkClosed();
     });
+  }
+
+  /** Looks whether the last flush can still be hoped for: two replicas are needed, and some time. */
+  #watch(sinceMs: number, aliveMs: number): void {
+    const { ports, tuning, engine, readOnly } = this.#members;
+    const nowMs = ports.clock.nowMs();
+    const isAlive = engine.core.activeCount >= (readOnly ? 1 : 2);
+    const lastMs = isAlive ? nowMs : aliveMs;
+    const isLate = nowMs - sinceMs >= tuning.stopMs;
+    if (isLate || nowMs - lastMs >= tuning.stopAloneMs) {
+      const why = isLate ? "" : ", and fewer than two replicas are there to do so";
+      const waited = Math.round((nowMs - sinceMs) / 1000);
+      this.end(
+        new Fault(
+          "TRIVET_E_TIMEOUT",
+          `the last flush was not acknowledged within ${waited} s${why}`,
+        ),
+      );
+      return;
+    }
+    this.#stopTimer = ports.clock.after(STOP_LOOK_MS, () => this.#watch(sinceMs, lastMs));
   }
 
   /** Nothing is sent any more, and everything unanswered fails. `null`: on request, before the volume was active. */

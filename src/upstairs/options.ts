@@ -101,8 +101,12 @@ export interface Tuning {
   /** Closes in answer to PromoteToActive, in a row, before a replica counts as refusing. */
   readonly refusalsWhenActive: number;
   readonly refusalsAtStart: number;
-  /** At the start, how long refusals must have gone on: a connection of our own former life lingers up to 45 s. */
+  /**
+   * At the start, how long refusals must have gone on: a connection of our own former life lingers up to 45 s. With a number
+   * from the clock, which is above all that this host used before, that one refuses nobody.
+   */
   readonly refusalsMs: number;
+  readonly refusalsClockMs: number;
   /** Pause before a region that was refused is asked again. */
   readonly refusedMs: number;
   /** What is submitted when half of the write share holds payload that no flush covers. `barrier` frees memory without syncing disks, and gives up replay. */
@@ -123,8 +127,9 @@ export interface Tuning {
   /** Pause before a replica whose repair failed is repaired again; doubles up to `repairRetryMsMax` while it gets nowhere. */
   readonly repairRetryMs: number;
   readonly repairRetryMsMax: number;
-  /** How long an orderly stop waits for the final flush. */
+  /** How long an orderly stop waits for the final flush, and how long while fewer than two replicas are there. */
   readonly stopMs: number;
+  readonly stopAloneMs: number;
 }
 
 const MIB = 1024 * 1024;
@@ -148,7 +153,8 @@ export const TUNING: Tuning = {
   reportsMs: 60_000,
   refusalsWhenActive: 1,
   refusalsAtStart: 3,
-  refusalsMs: 60_000,
+  refusalsMs: 50_000,
+  refusalsClockMs: 20_000,
   refusedMs: REFUSED_REDIAL_MS,
   relief: "flush",
   hedgeMs: 30,
@@ -161,4 +167,5 @@ export const TUNING: Tuning = {
   repairRetryMs: REPAIR_RETRY_MS,
   repairRetryMsMax: REPAIR_RETRY_MS_MAX,
   stopMs: 60_000,
+  stopAloneMs: 15_000,
 };

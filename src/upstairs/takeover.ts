@@ -54,7 +54,10 @@ export class Takeover {
     if (isActive && !members.isInDoubt) return;
     const nowMs = members.ports.clock.nowMs();
     const judges = replicas.filter(({ refused }) => refused === null);
-    const refusing = whoRefuses(judges, isActive, nowMs, members.tuning);
+    const { tuning, options } = members;
+    const isAboveOurs = options.generation.kind === "clock" && options.generation.lastUsed > 0n;
+    const refusalsMs = isAboveOurs ? tuning.refusalsClockMs : tuning.refusalsMs;
+    const refusing = whoRefuses(judges, isActive, nowMs, { ...tuning, refusalsMs });
     if (refusing.length < 2) return;
     const whom = refusing.map((other) => other.name).join(" and ");
     this.#superseded(

@@ -302,6 +302,13 @@ t.test(
     for (const replica of barred.replicas) replica.manner.refusesPromotion = true;
     t.equal(barred.activate(120_000)?.code, "TRIVET_E_SUPERSEDED");
     t.same(barred.superseded, [], "it was never active");
+
+    // A number above all that this host ever used: whoever refuses it is somebody else.
+    const clock = stageOf({
+      upstairs: { generation: { kind: "clock", lastUsed: 5n, save: (_, then) => then(null) } },
+    });
+    for (const replica of clock.replicas) replica.manner.refusesPromotion = true;
+    t.equal(clock.activate(25_000)?.code, "TRIVET_E_SUPERSEDED");
   },
 );
 

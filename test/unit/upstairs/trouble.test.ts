@@ -463,9 +463,36 @@ t.test("stopping with two away says that the last flush is missing", async (t) =
   stage.replicas[1]!.crash();
   stage.world.advance(10);
   const write = stage.guest.write(0, block(1));
-  t.equal(stage.stop()?.code, "TRIVET_E_TIMEOUT");
+  const before = stage.world.nowMs();
+  const fault = stage.stop();
+  t.equal(fault?.code, "TRIVET_E_TIMEOUT");
+  t.ok(fault?.message.includes("fewer than two replicas are there"));
+  t.ok(stage.world.nowMs() - before < 16_000, "it is not waited for long");
   t.equal(stage.guest.status(write), DeviceStatus.shutdown, "it was never acknowledged");
   t.equal(stage.arena.allocations, 0);
+});
+
+t.test("stopping waits for replicas that come back, and for slow ones", async (t) => {
+  const stage = active();
+  stage.replicas[0]!.crash();
+  stage.replicas[1]!.crash();
+  stage.world.advance(10);
+  const write = stage.guest.write(0, block(1));
+  stage.world.after(12_000, () => stage.replicas[0]!.start());
+  t.equal(stage.stop(), null);
+  t.equal(stage.guest.status(write), DeviceStatus.ok);
+
+  const slow = active();
+  const late = slow.guest.write(0, block(1));
+  slow.world.advance(10);
+  let isStuck = true;
+  for (const replica of slow.replicas)
+    replica.manner.trouble = (job) => (isStuck && job.kind === "Flush" ? "report" : null);
+  slow.world.after(40_000, () => {
+    isStuck = false;
+  });
+  t.equal(slow.stop(), null);
+  t.equal(slow.guest.status(late), DeviceStatus.ok);
 });
 
 t.test("read-only: the first replica is enough, writes are refused", async (t) => {
