@@ -10,6 +10,7 @@ import { World } from "../../kit/world.js";
 
 const hash = await hashApi();
 const BLOCK = 512;
+const LAST = 8 * 20 - 1;
 const block = (fill: number): Buffer => Buffer.alloc(BLOCK, fill);
 const given = (value: bigint): GenerationSource => ({ kind: "given", value });
 
@@ -83,6 +84,22 @@ t.test("two of three start when the third had its time", async (t) => {
   for (const replica of play.replicas.slice(0, 2))
     t.equal(replica.extents[7]!.generation, 2n, "both are marked as of this session");
   t.equal(play.replicas[2]!.extents[7]!.generation, 0n);
+  play.replicas[2]!.start();
+  t.ok(
+    stage.pass(20_000, () => !stage.upstairs.status().degraded),
+    "it is back, and repaired",
+  );
+  t.same(state(stage), ["new active", "new active", "new active"]);
+  t.equal(numbers(play.replicas[2]!), numbers(play.replicas[0]!));
+  t.same(play.replicas[2]!.image(), play.replicas[0]!.image());
+  t.same(
+    play.record.last?.regions.map((known) => known?.behind),
+    [false, false, false],
+  );
+  // Now any two hold everything.
+  play.replicas[0]!.crash();
+  const after = play.write(stage, 9, 4);
+  t.equal(stage.guest.status(after), DeviceStatus.ok);
   t.equal(stage.stop(), null);
   t.same(stage.violations, []);
   t.equal(stage.arena.allocations, 0);
@@ -184,7 +201,8 @@ t.test("a third that comes while the two are made equal waits for its repair", a
   const again = play.session();
   t.equal(again.activate(60_000), null);
   t.ok(again.said("volume.reconcile").length > 0);
-  t.ok(again.pass(20_000, () => /liveRepair|active/.test(state(again)[2]!)));
+  t.ok(again.pass(20_000, () => !again.upstairs.status().degraded));
+  t.equal(numbers(third), numbers(first));
   t.same(again.violations, []);
 });
 
@@ -226,6 +244,55 @@ t.test("who was left out is no source, whatever it carries", async (t) => {
       t.equal(third.blocks.get(41)?.data[0] ?? 0, 0);
       t.equal(numbers(third), numbers(first));
     }
+});
+
+t.test("whatever the third holds, it becomes like the other two", async (t) => {
+  const put = (third: ModelReplica, at: number, fill: number): void =>
+    third.write(at, block(fill), third.hashOf(block(fill)));
+  const ways: [string, (third: ModelReplica) => void][] = [
+    ["older", () => {}],
+    ["written and not flushed", (third) => put(third, 41, 66)],
+    [
+      "flushed alone, under numbers above all others",
+      (third) => {
+        put(third, 41, 66);
+        third.flush(5000, 1n);
+      },
+    ],
+    [
+      "flushed alone, in a session after this one",
+      (third) => {
+        put(third, 41, 66);
+        put(third, LAST, 66);
+        third.flush(5000, 900n);
+      },
+    ],
+    [
+      "dirty everywhere",
+      (third) => {
+        for (let at = 0; at <= LAST; at++) put(third, at, 66);
+      },
+    ],
+  ];
+  for (const [name, way] of ways) {
+    const play = new Play().began();
+    const third = play.replicas[2]!;
+    way(third);
+    third.crash();
+    const stage = play.session();
+    t.equal(stage.activate(40_000), null);
+    play.write(stage, 100, 5);
+    third.start();
+    t.ok(
+      stage.pass(20_000, () => !stage.upstairs.status().degraded),
+      name,
+    );
+    t.equal(numbers(third), numbers(play.replicas[0]!), name);
+    t.same(third.image(), play.replicas[0]!.image(), name);
+    t.same(stage.superseded, []);
+    t.same(stage.violations, [], name);
+    t.equal(stage.stop(), null);
+  }
 });
 
 t.test("a session without the third does not use its numbers again", async (t) => {
@@ -289,7 +356,8 @@ t.test("what stands in the third's place", async (t) => {
 
   const empties = await refused(empty);
   t.equal(empties.stage.upstairs.status().replicas[2]!.refused, null);
-  t.ok(/liveRepair|active/.test(state(empties.stage)[2]!), "an empty one is repaired");
+  t.equal(state(empties.stage)[2], "new active", "an empty one is repaired");
+  t.same(empties.play.replicas[2]!.image(), empties.play.replicas[0]!.image());
   t.ok(empties.stage.said("replica.needsRepair")[0]?.includes("is empty"));
   t.equal(empties.play.record.last?.regions[2]?.uuid, "12345678-8888-8888-8888-888888888888");
 
@@ -313,6 +381,7 @@ t.test("what stands in the third's place", async (t) => {
   const accepted = await refused(foreign, { upstairs: { accept: { foreign: true } } });
   t.equal(accepted.stage.upstairs.status().replicas[2]!.refused, null);
   t.ok(accepted.stage.said("replica.needsRepair")[0]?.includes("given up"));
+  t.same(accepted.play.replicas[2]!.image(), accepted.play.replicas[0]!.image());
 
   // A replica that cannot be used at all is no reason to do without the other two, once the volume has been in use.
   for (const [name, setUp] of [

@@ -79,12 +79,15 @@ t.test("another region at another address", async (t) => {
   t.same(stage.replicas[2]!.connections, [], "the old one is let go");
   t.equal(stage.replicas[2]!.blocks.has(1), false);
   t.ok(
-    stage.pass(5000, () => /liveRepair|active/.test(state(stage)[2]!)),
-    "at once",
+    stage.pass(5000, () => !stage.upstairs.status().degraded),
+    "it is repaired at once",
   );
   t.equal(spare.active?.generation, 1n);
+  t.same(spare.image(), stage.replicas[0]!.image());
+  t.equal(stage.upstairs.status().degraded, false);
+  t.equal(stage.upstairs.status().replicas[2]!.mode, "new");
   const { regions, former, targets } = record.last!;
-  t.equal(regions[2]?.uuid, SPARE);
+  t.same(regions[2], { uuid: SPARE, behind: false });
   t.same(former, [regionOf(2).uuid]);
   t.same(targets, [at(0), at(1), at(3)]);
   t.equal(stage.stop(), null);
@@ -101,6 +104,8 @@ t.test("another region at another address", async (t) => {
   t.ok(next.pass(20_000, () => next.upstairs.status().state === "active"));
   t.ok(next.pass(5000, () => next.said("replica.needsRepair").length > 0));
   t.ok(next.said("replica.needsRepair")[0]?.includes("former region"));
+  t.ok(next.pass(5000, () => !next.upstairs.status().degraded));
+  t.same(next.replicas[2]!.image(), next.replicas[0]!.image());
   t.equal(next.stop(), null);
 });
 
@@ -112,7 +117,7 @@ t.test("the same region at another address", async (t) => {
   gone.isDown = true;
   moved[2] = gone;
   t.equal(replace(2, 3), "started");
-  t.ok(stage.pass(5000, () => /liveRepair|active/.test(state(stage)[2]!)));
+  t.ok(stage.pass(5000, () => !stage.upstairs.status().degraded));
   t.same(record.last?.former, [], "no region was replaced");
   t.equal(record.last?.regions[2]?.uuid, regionOf(2).uuid);
   t.equal(stage.stop(), null);
@@ -129,7 +134,7 @@ t.test("a region that holds something else is not written over unless told", asy
   t.same(spare.blocks.get(5)?.data, block(9));
   // Back to where it was: the old region is still one of ours.
   t.equal(replace(3, 2), "started");
-  t.ok(stage.pass(5000, () => /liveRepair|active/.test(state(stage)[2]!)));
+  t.ok(stage.pass(5000, () => !stage.upstairs.status().degraded));
   t.equal(stage.upstairs.status().replicas[2]!.refused, null);
   t.equal(stage.stop(), null);
 
@@ -137,7 +142,8 @@ t.test("a region that holds something else is not written over unless told", asy
   told.spare.write(5, block(9), told.spare.hashOf(block(9)));
   told.spare.flush(3, 9n);
   t.equal(told.replace(2, 3, true), "started");
-  t.ok(told.stage.pass(5000, () => /liveRepair|active/.test(state(told.stage)[2]!)));
+  t.ok(told.stage.pass(5000, () => !told.stage.upstairs.status().degraded));
+  t.same(told.spare.image(), told.stage.replicas[0]!.image(), "and nothing of it is left");
   t.equal(told.stage.stop(), null);
 });
 
@@ -159,9 +165,9 @@ t.test("before the volume is in use", async (t) => {
 
 t.test("another volume that uses the new region does not end this one", async (t) => {
   const { stage, spare, replace } = play();
+  spare.manner.deaf = (m) => m.kind.startsWith("ExtentLive");
   t.equal(replace(2, 3), "started");
-  t.ok(stage.pass(5000, () => state(stage)[2] === "3 liveRepairReady"));
-  spare.manner.deaf = (m) => "jobId" in m;
+  t.ok(stage.pass(5000, () => state(stage)[2] === "3 liveRepair"));
   // Its own upstairs comes back with a higher generation.
   const foreign = new Stage(stage.world, hash, {
     replicas: [spare, spare, spare],
