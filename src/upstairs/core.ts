@@ -15,8 +15,8 @@ import { WriterMap } from "./writer-map.js";
 export const FIRST_JOB_ID = 1000;
 
 export interface CoreHooks {
-  /** The replica takes no further part; its connection has to end. Called when its jobs are skipped already. */
-  givenUp(index: number, fault: Fault): void;
+  /** The replica takes no further part; its connection has to end, and is not made again before `pauseMs`. */
+  givenUp(index: number, fault: Fault, pauseMs?: number): void;
   /** This connection has to end; what is outstanding is replayed on the next. */
   dropConnection(index: number, fault: Fault): void;
   /** A replica that was ready for repair is being repaired from now on: jobs are sent to it, answers come. */
@@ -132,9 +132,9 @@ export class Core {
     return this.lanes.every((other) => other === lane || other.standing === "active");
   }
   /** The volume goes on without it, until it is repaired. */
-  giveUp(lane: Lane, fault: Fault): void {
+  giveUp(lane: Lane, fault: Fault, pauseMs = 0): void {
     if (lane.standing === "repairing") this.repair!.fail(lane, fault);
-    else this.hooks.givenUp(lane.index, fault);
+    else this.hooks.givenUp(lane.index, fault, pauseMs);
   }
 
   /** Whether an offline replica may be given up: it has had its time to come back, and the volume can do without it. */
@@ -188,6 +188,7 @@ export class Core {
     if (table.part[at] === Part.sent) {
       lane.sentJobs -= 1;
       lane.sentBytes -= bytes;
+      lane.did(bytes);
     } else {
       invariant(table.part[at] === Part.held, "a job is before a replica once");
       lane.heldJobs -= 1;

@@ -18,6 +18,7 @@ import type { Lane } from "./lane.js";
 import { LiveRepair } from "./live-repair.js";
 import type { Numbers } from "./numbers.js";
 import type { Tuning, UpstairsPorts } from "./options.js";
+import { Patience } from "./patience.js";
 import { Reads } from "./reads.js";
 import type { RepairAddress } from "./reconcile.js";
 import { Reissue } from "./reissue.js";
@@ -46,6 +47,7 @@ export class Engine {
   readonly heal: Heal;
   readonly scrub: Scrub;
   readonly repair: LiveRepair;
+  readonly #patience: Patience;
   #state: EngineState = "closed";
   #readOnly = false;
   #nextTicket = 0;
@@ -74,12 +76,13 @@ export class Engine {
         this.#writes.queuedCount + this.core.room.length + (this.#reads.isWaiting ? 1 : 0),
     });
     this.#zeroes = new Zeroes(this.core, this.#writes, this.#flushes, () => this.#nextTicket++);
-    this.#reports = new ErrorReports(this.core);
     this.repair = new LiveRepair(this.core, this.#flushes, ids, {
       asked: () => this.#nextTicket + this.counts.flushes,
       joined: () => this.#recheck(),
       moveOn: () => this.#moveOn(),
     });
+    this.#patience = new Patience(this.core, this);
+    this.#reports = new ErrorReports(this.core, this.#patience.strikes);
     this.#reissue = new Reissue(this.core, this.#writes, this.#flushes, this.#zeroes);
   }
 
@@ -101,6 +104,9 @@ export class Engine {
   }
   get waitingWrites(): number {
     return this.#writes.queuedCount;
+  }
+  get isStopping(): boolean {
+    return this.#state === "draining";
   }
   /** Requests not answered yet. */
   get openCount(): number {
@@ -125,6 +131,7 @@ export class Engine {
       return fault;
     }
     this.#state = "running";
+    this.#patience.start();
     return null;
   }
 
@@ -255,6 +262,7 @@ export class Engine {
     lane.forgetSpeed();
     lane.replays += 1;
     replay(this.core, lane);
+    lane.catchUp(true);
     this.#moveOn();
     this.repair.consider();
   }
@@ -296,6 +304,7 @@ export class Engine {
     }
     this.repair.laneLost(lane);
     lane.stream = null;
+    lane.catchUp(false);
     this.#reports.forget(lane);
     this.#reads.laneLost(lane);
     this.#moveOn();
@@ -480,6 +489,7 @@ export class Engine {
     this.scrub.dispose();
     this.#reads.dispose();
     this.repair.dispose();
+    this.#patience.dispose();
     this.#flushes.dispose();
     this.#writes.dispose();
     this.#zeroes.dispose();

@@ -1,6 +1,7 @@
 import { Fault } from "../base/fault.js";
 import type { Core } from "./core.js";
 import type { Lane } from "./lane.js";
+import type { Strikes } from "./strikes.js";
 
 // A downstairs that cannot do a job reports errors and tries again, for ever (wire reference 6.7). Owns the patience with that: one
 // replica must not hold up the volume when the other two can go on without it.
@@ -14,11 +15,13 @@ const READ_REPORTS_MAX = 5;
 
 export class ErrorReports {
   readonly #core: Core;
+  readonly #strikes: Strikes;
   /** By job id, per replica; empty nearly always. */
   readonly #troubles: readonly Map<number, Trouble>[] = [new Map(), new Map(), new Map()];
 
-  constructor(core: Core) {
+  constructor(core: Core, strikes: Strikes) {
     this.#core = core;
+    this.#strikes = strikes;
   }
 
   report(lane: Lane, jobId: number, isRead: boolean, text: string): void {
@@ -59,13 +62,15 @@ export class ErrorReports {
         "TRIVET_E_IO",
         `replica ${lane.index} failed at job ${jobId} ${trouble.count} times: ${text}`,
       ),
+      this.#strikes.add(lane.index),
     );
   }
 
   /** A job that will not succeed there. One failure is enough; without the other two its connection is tried anew instead. */
   failed(lane: Lane, text: string): void {
     const fault = new Fault("TRIVET_E_IO", `replica ${lane.index}: ${text}`);
-    if (this.#core.canDoWithout(lane)) this.#core.giveUp(lane, fault);
+    if (this.#core.canDoWithout(lane))
+      this.#core.giveUp(lane, fault, this.#strikes.add(lane.index));
     else this.#core.hooks.dropConnection(lane.index, fault);
   }
 

@@ -19,6 +19,8 @@ const READ_BASE_BYTES = 64 * 1024;
 const SMOOTHING = 1 / 8;
 /** A sample counts for no more than so many times what was usual, and one that much better for half. */
 const SURPRISE = 16;
+/** What a job without data counts for, as any: a page. */
+const JOB_BYTES_MIN = 4096;
 /** More than this and a replica's disk is beyond being read around. */
 const BAD_BLOCKS_MAX = 65_536;
 
@@ -47,6 +49,12 @@ export class Lane {
   /** Sent and not done, reads included. */
   sentJobs = 0;
   sentBytes = 0;
+  /** Jobs that are no longer before it since the start: changes when it gets on. */
+  doneJobs = 0;
+  /** It is being sent a replay of more than may usually be before it. Meanwhile writes go on at half its pace. */
+  isCatchingUp = false;
+  /** Bytes that may be sent nevertheless. */
+  #credit = 0;
   /** When it went offline, in milliseconds. */
   offlineSinceMs = 0;
   /** To be sent when it is back. */
@@ -104,6 +112,29 @@ export class Lane {
     table.position[last] = position;
     table.position[slot] = NONE;
     this.readBytes -= table.bytes[slot]!;
+  }
+
+  /** Whether a write of so many bytes has to wait until there is less before it. One by itself never does. */
+  isFull(bytes: number, jobsMax: number, bytesMax: number): boolean {
+    if (this.sentJobs === 0) return false;
+    if (this.sentJobs < jobsMax && this.sentBytes + bytes <= bytesMax) {
+      this.isCatchingUp = false;
+      return false;
+    }
+    return !this.isCatchingUp || this.#credit < Math.max(bytes, JOB_BYTES_MIN);
+  }
+  /** A job of so many bytes is no longer before it. */
+  did(bytes: number): void {
+    this.doneJobs += 1;
+    if (this.isCatchingUp) this.#credit += Math.max(bytes, JOB_BYTES_MIN) / 2;
+  }
+  /** A write of so many bytes was sent. */
+  took(bytes: number): void {
+    if (this.isCatchingUp) this.#credit -= Math.max(bytes, JOB_BYTES_MIN);
+  }
+  catchUp(isCatchingUp: boolean): void {
+    this.isCatchingUp = isCatchingUp;
+    this.#credit = 0;
   }
 
   /** How long a read of so many bytes would take here, as far as one can tell. */

@@ -174,6 +174,7 @@ export class LiveRepair implements Repairing {
   /** An acknowledgement of a job of repair, without an error. */
   acked(slot: number, lane: Lane, frame: AckFrame): void {
     RepairRound.acked(this.#core, slot, lane, frame);
+    lane.doneJobs += 1;
     if (this.#core.table.kind[slot] === Kind.reopen) this.#parts.sender.wake(lane.stream!);
     this.#round?.answered(slot, lane, frame);
   }

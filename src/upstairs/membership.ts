@@ -36,7 +36,7 @@ export class Membership implements ReplicaOwner {
     onSuperseded: (fault: Fault) => void,
   ) {
     this.members = new Members(options, ports, this, {
-      givenUp: (index, fault) => this.#returning.giveUp(index, fault),
+      givenUp: (index, fault, pauseMs) => this.#returning.giveUp(index, fault, pauseMs),
       dropConnection: (index, fault) => this.#returning.dropConnection(index, fault),
       repairStarted: (index) => this.#returning.repairStarted(index),
       repaired: (index) => this.#returning.repaired(index),

@@ -98,6 +98,23 @@ export interface Tuning {
   /** A job that a replica reports errors for this often, or for this long, ends the replica's part in the volume. */
   readonly reportsMax: number;
   readonly reportsMs: number;
+  /** How often replicas are looked at for being stuck or slow (`patience`). */
+  readonly patienceMs: number;
+  /** A replica that alone keeps requests waiting, and does nothing for this long, is given up: the longest stall that one may cost. */
+  readonly holdUpMs: number;
+  /** The same for one that gets on, but is this far behind: with the limits above, less than 75 jobs or 3.75 MiB per second. */
+  readonly lagMs: number;
+  /** The same while it is being sent what it missed. */
+  readonly catchUpMs: number;
+  /** One that does nothing for this long, though nobody waits for it, gets a new connection. Longer than disks of sleeping boxes take. */
+  readonly stuckMs: number;
+  /** A repair during which nothing is done for this long while requests wait is given up for now: enough for an extent of 512 MiB at 20 MB/s. */
+  readonly repairHoldUpMs: number;
+  /** Pause before a replica that was given up for what it did is tried again; doubles each time. */
+  readonly pauseFirstMs: number;
+  readonly pauseMaxMs: number;
+  /** At work for this long, and it starts with the first pause again. */
+  readonly calmMs: number;
   /** Closes in answer to PromoteToActive, in a row, before a replica counts as refusing. */
   readonly refusalsWhenActive: number;
   readonly refusalsAtStart: number;
@@ -151,6 +168,15 @@ export const TUNING: Tuning = {
   offlineBytesMax: OFFLINE_BYTES_MAX,
   reportsMax: 100,
   reportsMs: 60_000,
+  patienceMs: 1000,
+  holdUpMs: 10_000,
+  lagMs: 20_000,
+  catchUpMs: 60_000,
+  stuckMs: 60_000,
+  repairHoldUpMs: 30_000,
+  pauseFirstMs: 30_000,
+  pauseMaxMs: 3_600_000,
+  calmMs: 3_600_000,
   refusalsWhenActive: 1,
   refusalsAtStart: 3,
   refusalsMs: 50_000,

@@ -154,11 +154,13 @@ export class Returning {
       );
   }
 
-  giveUp(index: number, fault: Fault): void {
+  /** It is not dialled before `pauseMs`. */
+  giveUp(index: number, fault: Fault, pauseMs = 0): void {
     const members = this.#members;
     const replica = members.replicas[index]!;
     if (replica.mode === "faulted") return;
     replica.mode = "faulted";
+    replica.leastPauseMs = pauseMs;
     replica.drop(fault);
     members.engine.giveUp(index);
     members.register.fellBehind(index);

@@ -252,7 +252,7 @@ export class Writes implements WaitingWrites {
     for (let r = 0; r < core.lanes.length; r++) {
       const lane = core.lanes[r]!;
       if (lane.standing === "active" || lane.standing === "repairing") {
-        if (lane.sentJobs > 0 && (lane.sentJobs >= jobsMax || lane.sentBytes + bytes > bytesMax)) {
+        if (lane.isFull(bytes, jobsMax, bytesMax)) {
           if (lane.standing === "active") return false;
           slow = lane;
         }
@@ -290,6 +290,7 @@ export class Writes implements WaitingWrites {
     core.sender.depend(slot, core.writers, core.repair);
     core.spread(slot);
     core.written(table.start[slot]!, table.blocks[slot]!);
+    for (let r = 0; r < core.lanes.length; r++) core.lanes[r]!.took(table.bytes[slot]!);
     const heldPages = table.own[slot]! >= 0 ? Math.ceil(table.bytes[slot]! / PAGE_BYTES) : 0;
     this.#flushes.wrote(slot, heldPages * PAGE_BYTES);
     if ((table.flags[slot]! & Flag.fua) !== 0) {

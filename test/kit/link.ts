@@ -14,6 +14,8 @@ export interface LinkOptions {
   readonly windowBytes?: number;
   /** Ways from left to right and from right to left, instead of a fixed latency. */
   readonly routes?: readonly [Route, Route];
+  /** How fast bytes leave, in each direction. */
+  readonly bytesPerMs?: number;
 }
 
 /** One direction of a wire that changes as time passes. */
@@ -51,6 +53,9 @@ export class FakeStream implements Stream {
   readonly #segmentBytes: number;
   readonly #windowBytes: number;
   readonly #route: Route | undefined;
+  readonly #bytesPerMs: number;
+  /** When what was sent last has left. */
+  #busyUntilMs = 0;
   readonly #inbox: number;
   #other: FakeStream | undefined;
   #handler: StreamHandler | undefined;
@@ -79,6 +84,7 @@ export class FakeStream implements Stream {
     this.#latencyMs = options.latencyMs ?? 0;
     this.#segmentBytes = options.segmentBytes ?? Number.POSITIVE_INFINITY;
     this.#windowBytes = options.windowBytes ?? Number.POSITIVE_INFINITY;
+    this.#bytesPerMs = options.bytesPerMs ?? Number.POSITIVE_INFINITY;
     this.#inbox = forStream(arena, INBOX_BYTES);
     invariant(this.#inbox >= 0, "the fake arena has room for an inbox");
   }
@@ -151,12 +157,13 @@ export class FakeStream implements Stream {
     const other = this.#other;
     this.#travel(0, () => other?.cut());
   }
-  #travel(bytes: number, run: () => void): void {
+  /** `leavesInMs`: when the last of them has left. */
+  #travel(bytes: number, run: () => void, leavesInMs = 0): void {
     const route = this.#route;
-    if (route === undefined) this.#world.after(this.#latencyMs, run);
+    if (route === undefined) this.#world.after(leavesInMs + this.#latencyMs, run);
     else {
       const nowMs = this.#world.nowMs();
-      this.#world.after(route.due(nowMs, bytes) - nowMs, run);
+      this.#world.after(route.due(nowMs + leavesInMs, bytes) - nowMs, run);
     }
   }
   /** What a broken network does to both ends. */
@@ -177,22 +184,31 @@ export class FakeStream implements Stream {
   #postSend(): void {
     if (this.#sendPosted) return;
     this.#sendPosted = true;
-    this.#world.post(() => {
-      this.#sendPosted = false;
-      this.#send();
-    });
+    this.#world.post(this.#sendNow);
   }
+  readonly #sendNow = (): void => {
+    this.#sendPosted = false;
+    this.#send();
+  };
   #send(): void {
     if (this.#state === "closed") return;
+    const nowMs = this.#world.nowMs();
     while (this.#queue.length > 0 && this.#unread < this.#windowBytes) {
+      if (this.#busyUntilMs > nowMs) {
+        this.#sendPosted = true;
+        this.#world.after(this.#busyUntilMs - nowMs, this.#sendNow);
+        break;
+      }
       const item = this.#queue.shift()!;
+      this.#busyUntilMs = nowMs + item.length / this.#bytesPerMs;
+      const leavesInMs = this.#busyUntilMs - nowMs;
       const copy = Buffer.from(this.#arena.bytes.subarray(item.at, item.at + item.length));
       this.#queued -= item.length;
       this.#unread += item.length;
       const other = this.#other;
       for (let from = 0; from < copy.length; from += this.#segmentBytes) {
         const piece = copy.subarray(from, Math.min(copy.length, from + this.#segmentBytes));
-        this.#travel(piece.length, () => other?.arrive(piece));
+        this.#travel(piece.length, () => other?.arrive(piece), leavesInMs);
       }
       this.#release(item);
       if (this.#state !== "open") break;

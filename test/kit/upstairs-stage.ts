@@ -24,6 +24,8 @@ export class ModelDialer implements Dialer {
   readonly links: LinkOptions;
   /** Replicas that cannot be reached. */
   readonly unreachable = new Set<number>();
+  /** Links of single replicas, where they differ; taken at the next dial. */
+  readonly linksOf = new Map<number, LinkOptions>();
   dials = 0;
 
   constructor(
@@ -50,7 +52,12 @@ export class ModelDialer implements Dialer {
         then(new Fault("TRIVET_E_DIAL", "refused (simulated)"), null);
         return;
       }
-      const [ours, theirs] = link(this.world, this.arena, replica.arena, this.links);
+      const [ours, theirs] = link(
+        this.world,
+        this.arena,
+        replica.arena,
+        this.linksOf.get(index) ?? this.links,
+      );
       replica.accept(theirs);
       then(null, ours);
     });
