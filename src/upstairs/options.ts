@@ -108,8 +108,8 @@ export interface Tuning {
   readonly catchUpMs: number;
   /** One that does nothing for this long, though nobody waits for it, gets a new connection. Longer than disks of sleeping boxes take. */
   readonly stuckMs: number;
-  /** A repair during which nothing is done for this long while requests wait is given up for now: enough for an extent of 512 MiB at 20 MB/s. */
-  readonly repairHoldUpMs: number;
+  /** The same for a replica that copies an extent while it is repaired: enough for one of 512 MiB at 20 MB/s. */
+  readonly copyHoldUpMs: number;
   /** Pause before a replica that was given up for what it did is tried again; doubles each time. */
   readonly pauseFirstMs: number;
   readonly pauseMaxMs: number;
@@ -173,7 +173,7 @@ export const TUNING: Tuning = {
   lagMs: 20_000,
   catchUpMs: 60_000,
   stuckMs: 60_000,
-  repairHoldUpMs: 30_000,
+  copyHoldUpMs: 30_000,
   pauseFirstMs: 30_000,
   pauseMaxMs: 3_600_000,
   calmMs: 3_600_000,

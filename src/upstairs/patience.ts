@@ -15,7 +15,7 @@ import { Strikes } from "./strikes.js";
 //     stuck for stuckMs though nobody waits, on two connections in a row ───────┘
 //     stuck for stuckMs, on the first ──────────────────────────────────────────┬──► its connection is tried anew
 //   two take part: stuck for stuckMs, doubled each time ────────────────────────┘    (never given up: slow is better than one copy)
-//   being repaired: requests wait, and nothing was done there for repairHoldUpMs ──► its repair is given up for now
+//   being repaired: a request waits, and nothing was done there for holdUpMs (copyHoldUpMs for an extent) ──► its repair is given up for now
 
 /** What waits, as the engine knows it. */
 export interface Waiting {
@@ -180,10 +180,12 @@ export class Patience {
 
   /** It counts for nothing yet, but flushes, and requests for the extent that is being copied to it, wait at the others, too. */
   #judgeRepair(lane: Lane, watch: Watch, nowMs: number): boolean {
-    const { repairHoldUpMs } = this.#core.tuning;
+    const { table, tuning } = this.#core;
+    if (watch.oldest === NONE) return false;
+    const isCopying = table.kind[watch.oldest] === Kind.copy;
+    const patienceMs = isCopying ? tuning.copyHoldUpMs : tuning.holdUpMs;
     const stuckForMs = nowMs - Math.max(watch.progressMs, watch.notAloneMs);
-    if (stuckForMs < repairHoldUpMs || this.#waitsSinceMs(nowMs) > nowMs - repairHoldUpMs)
-      return false;
+    if (stuckForMs < patienceMs || this.#waitsSinceMs(nowMs) > nowMs - patienceMs) return false;
     this.#core.giveUp(
       lane,
       new Fault(
