@@ -113,7 +113,7 @@ function replicaReport(
     bytes: replica.bytes,
     held_jobs: replica.heldJobs,
     held_bytes: replica.heldBytes,
-    refused: null,
+    refused: replica.refused,
     trouble: replica.trouble,
     counts: {
       connections: replica.connections,
@@ -129,6 +129,8 @@ function replicaReport(
 
 function wordOf(replica: ReplicaStatus, volume: UpstairsStatus): ReplicaWord {
   if (volume.state === "ended" || volume.state === "idle") return "idle";
+  if (replica.refused !== null) return "refused";
+  if (replica.phase === "liveRepair") return "repairing";
   if (replica.mode === "faulted" || replica.mode === "replaced") return replica.mode;
   switch (replica.phase) {
     case "active":
@@ -162,7 +164,7 @@ function about(word: ReplicaWord, replica: ReplicaStatus, volume: UpstairsStatus
     case "repairing":
       return "being repaired";
     case "refused":
-      return `not let in${why}`;
+      return `not let in: ${replica.refused}`;
     case "idle":
       return volume.state === "ended" ? "the volume has ended" : "not connected";
   }
