@@ -3,6 +3,7 @@ import type { HealStatus } from "./heal.js";
 import type { VolumeState } from "./members.js";
 import type { Membership } from "./membership.js";
 import type { Mode, Phase } from "./negotiation.js";
+import type { RepairOutcome, RepairStatus } from "./repair-status.js";
 import type { ScrubStatus } from "./scrub-status.js";
 
 export interface ReplicaStatus {
@@ -56,6 +57,12 @@ export interface UpstairsStatus {
   readonly heal: HealStatus;
   /** The scrub that runs, or the last one. */
   readonly scrub: ScrubStatus | null;
+  /** Live repair: the one that runs, how the last one ended, the limit in bytes per second (0: none). */
+  readonly repair: {
+    readonly now: RepairStatus | null;
+    readonly last: RepairOutcome | null;
+    readonly bytesPerSecond: number;
+  };
   readonly counts: Readonly<Record<string, number>>;
 }
 
@@ -109,12 +116,19 @@ export function upstairsStatus(membership: Membership, nowMs: number): UpstairsS
     readMemory: { usedBytes: core.readShare.usedBytes, sizeBytes: core.readShare.sizeBytes },
     heal: engine.heal.status,
     scrub: engine.scrub.status,
+    repair: {
+      now: engine.repair.status,
+      last: engine.repair.last,
+      bytesPerSecond: engine.repair.rate,
+    },
     counts: {
       ...engine.counts,
       ...engine.readCounts,
       flushesSubmitted: engine.flushesSubmitted,
       barriersSubmitted: engine.barriersSubmitted,
       reconciliations: activation.reconciliations,
+      repairsCompleted: engine.repair.completed,
+      repairsAborted: engine.repair.aborted,
     },
   };
 }
