@@ -5,6 +5,11 @@ import { type Found, keyOf } from "./open.js";
 import { Kind, type Moment } from "./recording.js";
 
 type Version = { readonly key: string; readonly epoch: number };
+/** An extent that from now on may be found in the place of the one before. */
+export interface Replacement {
+  readonly extent: number;
+  readonly found: Found;
+}
 type Range = { readonly from: number; readonly to: number };
 /** What an answer to a job or a step of a repair will promise. */
 type Pending = {
@@ -34,10 +39,14 @@ export class Promises {
   readonly #exact = new Map<string, (readonly Range[])[]>();
   readonly #jobs = new Map<string, Pending>();
   readonly #names = new Map<Conversation, number>();
+  /** Writes that were not answered yet, and by block the newest one that was. */
+  readonly #under = new Map<string, readonly (readonly [block: number, version: number])[]>();
+  readonly #acknowledged: number[];
   /** How often an extent was replaced; each time all of its blocks get a version. */
   readonly #epochs: number[];
   /** The next acknowledgement of a repaired extent makes this certain. */
   readonly #replaced: (Pending | undefined)[] = [];
+  #isImporting = false;
   /** True once it is certain that there is a region at all. */
   exists = false;
   flushes = 0;
@@ -51,6 +60,7 @@ export class Promises {
     this.#versions = Array.from({ length: blocks }, () => [{ key: fresh, epoch: 0 }]);
     this.#floor = new Array(blocks).fill(0);
     this.#now = new Array(blocks).fill({ from: 0, to: 0 });
+    this.#acknowledged = new Array(blocks).fill(0);
     this.#numbers = new Array(region.extentCount).fill(0);
     this.#sent = new Array(region.extentCount).fill(0);
     this.#epochs = new Array(region.extentCount).fill(0);
@@ -58,24 +68,24 @@ export class Promises {
   }
 
   /** `replaced`: what is in an extent file that has just got its name as a replacement. */
-  apply(
-    moment: Moment,
-    replaced: (moment: Moment) => { extent: number; found: Found } | null,
-  ): void {
+  apply(moment: Moment, replaced: (moment: Moment) => readonly Replacement[]): void {
     this.#conversations.apply(moment, (connection, message, said) => {
       if (message === null) this.#left(connection);
       else if (said) this.#answered(connection, message);
       else this.#asked(connection, message);
     });
     const { kind, path } = moment.call;
-    if (kind === Kind.marker && path.startsWith("exit ")) this.#died();
-    if (kind === Kind.marker && path === "created") this.exists = true;
-    if (kind === Kind.marker && path === "cloned")
+    for (const { extent, found } of replaced(moment)) this.#replace(extent, found);
+    if (kind === Kind.marker) this.#marked(path);
+  }
+  #marked(text: string): void {
+    if (text.startsWith("exit ")) this.#died();
+    if (text === "created" || text === "imported") this.exists = true;
+    // Until it has ended there is no region, or one that is fresh or filled as a whole.
+    if (text === "importing") this.exists = false;
+    if (text === "importing" || text === "imported") this.#isImporting = text === "importing";
+    if (text === "cloned" || text === "imported")
       for (let extent = 0; extent < this.#region.extentCount; extent++) this.#repaired(extent);
-    if (kind === Kind.rename && moment.isEnd) {
-      const what = replaced(moment);
-      if (what !== null) this.#replace(what.extent, what.found);
-    }
   }
 
   #asked(connection: Conversation, message: Message): void {
@@ -95,6 +105,9 @@ export class Promises {
 
   #answered(connection: Conversation, message: Message): void {
     switch (message.kind) {
+      case "WriteAck":
+        if (message.result.ok) this.#written(this.#name(connection, message.jobId));
+        break;
       case "FlushAck":
       case "ExtentLiveCloseAck":
         if (message.result.ok) this.#promised(this.#name(connection, message.jobId));
@@ -130,14 +143,22 @@ export class Promises {
       this.#numbers[extent] = Math.max(this.#numbers[extent]!, number);
   }
 
-  #write(_: Conversation, message: MessageOf<"Write">): void {
+  #written(name: string): void {
+    for (const [block, version] of this.#under.get(name) ?? [])
+      this.#acknowledged[block] = Math.max(this.#acknowledged[block]!, version);
+    this.#under.delete(name);
+  }
+  #write(connection: Conversation, message: MessageOf<"Write">): void {
     const { blockSize, extentSize } = this.#region;
+    const under: [number, number][] = [];
     for (const [i, context] of message.contexts.entries()) {
       const block = (message.start as number) + i;
       const data = message.data.subarray(i * blockSize, (i + 1) * blockSize);
       this.#add(block, keyOf(Buffer.from(data), readForm(context)));
       this.#dirty.add(Math.floor(block / extentSize));
+      under.push([block, this.#now[block]!.to]);
     }
+    this.#under.set(this.#name(connection, message.jobId), under);
     this.writes += 1;
   }
   #add(block: number, key: string): void {
@@ -202,7 +223,13 @@ export class Promises {
   /** What was not answered may have been done or not. */
   #left(connection: Conversation): void {
     const prefix = `${this.#names.get(connection)}/`;
-    for (const map of [this.#jobs, this.#repairs])
+    for (const [name, blocks] of this.#under)
+      if (name.startsWith(prefix))
+        for (const [block] of blocks) {
+          const from = Math.max(this.#floor[block]!, this.#acknowledged[block]!);
+          this.#now[block] = { from, to: this.#versions[block]!.length - 1 };
+        }
+    for (const map of [this.#jobs, this.#repairs, this.#under])
       for (const name of map.keys()) if (name.startsWith(prefix)) map.delete(name);
   }
   #died(): void {
@@ -225,6 +252,8 @@ export class Promises {
   /** What is wrong with what was found; null: nothing. */
   complaint(found: Found): string | null {
     const { extentSize } = this.#region;
+    const numbers = new Set(found.extents.map(({ flushNumber }) => flushNumber));
+    if (this.#isImporting && numbers.size > 1) return "a part was imported, a part was not";
     for (const [extent, { flushNumber, dirty }] of found.extents.entries()) {
       if (flushNumber < this.#numbers[extent]!)
         return `extent ${extent}: flush ${this.#numbers[extent]} was acknowledged, ${flushNumber} is there`;

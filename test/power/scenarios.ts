@@ -1,4 +1,6 @@
-import { serveRegion } from "../kit/programs.js";
+import { writeFileSync } from "node:fs";
+import { NbdClient } from "../acceptance/client.js";
+import { freePort, Server, serveRegion, targetOptions } from "../kit/programs.js";
 import { prng } from "../kit/world.js";
 import { Client, type Source, Values } from "./client.js";
 import type { Recording } from "./recording.js";
@@ -236,4 +238,68 @@ export const clone = (shape: Shape, seed: number): Promise<Recording> =>
     stage.mark("cloned");
     stage.checkpoint();
     await server.stop();
+  });
+
+/** The recorded downstairs is one of three under a real server, which replays, reconciles and repairs as it sees fit. */
+export const served = (shape: Shape, seed: number, options: RunOptions = {}): Promise<Recording> =>
+  recorded(async (stage) => {
+    const chance = prng(seed);
+    await stage.create(shape);
+    let mine = await stage.serve(options);
+    const others = await Promise.all(["b", "c"].map((name) => stage.serveBeside(name, shape)));
+    const nbdPort = await freePort();
+    const targets = [mine, ...others].map(({ port }) => `127.0.0.1:${port}`);
+    const start = async (): Promise<{ server: Server; client: NbdClient }> => {
+      const where = ["--address", `127.0.0.1:${nbdPort}`, "--state-dir", stage.beside("state")];
+      const server = new Server("trivet", ["serve", ...targetOptions(targets), ...where]);
+      await server.says(/serving \d/);
+      return { server, client: await NbdClient.connect({ port: nbdPort }) };
+    };
+    let { server, client } = await start();
+    let serial = 0;
+    const work = async (steps: number): Promise<void> => {
+      const under: Promise<void>[] = [];
+      const total = shape.extentSize * shape.extentCount;
+      for (let i = 0; i < steps; i++) {
+        if (chance() < 0.2) under.push(client.flush());
+        const first = Math.floor(chance() * total);
+        const count = Math.min(total - first, 1 + Math.floor(chance() * 6));
+        const data = Buffer.alloc(count * shape.blockSize, `write ${++serial} `);
+        if (chance() < 0.4) await Promise.all(under.splice(0));
+        under.push(client.write(first * shape.blockSize, data));
+      }
+      await Promise.all(under);
+    };
+    await work(20);
+    for (const both of [false, true]) {
+      // Killed by itself it gets what it missed; killed with the server, it is made equal before anybody is let in.
+      mine.server.child.kill("SIGKILL");
+      if (both) server.child.kill("SIGKILL");
+      await stage.ended(mine.server);
+      if (both) await server.ended();
+      else await work(10);
+      mine = await stage.serve({ ...options, port: mine.port });
+      if (both) ({ server, client } = await start());
+      else await server.says(/"replica\.replay"/);
+      await work(15);
+      await client.flush();
+    }
+    client.close();
+    await server.stop();
+    mine.server.child.kill("SIGTERM");
+    await stage.ended(mine.server);
+    for (const other of others) await other.server.stop();
+  });
+
+/** A region is filled from an image: until that has ended it is fresh, or none. */
+export const imported = (shape: Shape, seed: number): Promise<Recording> =>
+  recorded(async (stage) => {
+    const image = stage.beside("image");
+    const total = shape.blockSize * shape.extentSize * shape.extentCount;
+    writeFileSync(image, Buffer.alloc(total - 700, `image ${seed} `));
+    await stage.create(shape);
+    stage.mark("importing");
+    await stage.record("trivet", "region", "import", stage.region, image);
+    stage.mark("imported");
+    stage.checkpoint();
   });

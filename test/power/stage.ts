@@ -38,6 +38,8 @@ export interface RunOptions {
   readonly dieAt?: number;
   /** What each sync takes at least. */
   readonly pauseUs?: number;
+  /** Default: a free one. */
+  readonly port?: number;
 }
 
 /** One directory whose every change is recorded, and the programs that change it. */
@@ -114,7 +116,7 @@ export class Stage {
     mark(this.#log, text);
   }
   async serve(options: RunOptions = {}): Promise<{ server: Server; port: number }> {
-    const port = await freePort();
+    const port = options.port ?? (await freePort());
     const engine = ["--engine", options.engine ?? "plain"];
     const args = ["region", "run", this.region, "--port", `${port}`, ...engine];
     const server = new Server("trivet", args, { env: this.environment(options) });

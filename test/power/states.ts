@@ -5,7 +5,7 @@ import { prng } from "../kit/world.js";
 import { xxh } from "../unit/store/rig.js";
 import { type Chooser, type Op, RecordedDisk, type Unit } from "./disk.js";
 import { changeLater, definitionIn, diskOf, type Found, openDisk, type Refusal } from "./open.js";
-import { Promises } from "./promises.js";
+import { Promises, type Replacement } from "./promises.js";
 import { type Call, type Contents, Kind, type Moment, type Recording } from "./recording.js";
 
 export interface Plan {
@@ -62,7 +62,7 @@ export class Explorer {
       if (this.#wrong !== null || this.#opened.size >= most) break;
       this.#disk.apply(moment, at);
       this.#compare(moment);
-      this.#promises.apply(moment, (renamed) => this.#replacement(renamed));
+      this.#promises.apply(moment, (one) => replacements(one, this.#recording, this.#disk));
       this.#cutHere(at, moment);
     }
     const { size: states } = this.#opened;
@@ -76,10 +76,6 @@ export class Explorer {
     const problem = difference(this.#disk.current(), seen, this.#recording.directory);
     if (problem !== null) throw new Error(`at "${call.path}" the recording is wrong: ${problem}`);
   }
-  #replacement({ call }: Moment): { extent: number; found: Found } | null {
-    return replacement(call, this.#recording, this.#disk);
-  }
-
   #cutHere(at: number, moment: Moment): void {
     // Nothing is on its way that was not, and nothing was promised.
     if (moment.call.kind === Kind.receive || moment.call.kind === Kind.close) return;
@@ -166,23 +162,31 @@ const EACH_MAX = 12;
 const AGAIN_MAX = 6;
 const LATER_PART = 0.3;
 
-/** The extent that a rename to X.replace brings, opened in the place of X. */
-function replacement(
-  call: Call,
+/** Extents that come in the place of others: by a rename to X.replace, and by an import as it has ended. */
+function replacements(
+  { call, isEnd }: Moment,
   recording: Recording,
   disk: RecordedDisk,
-): { extent: number; found: Found } | null {
+): readonly Replacement[] {
+  if (call.kind === Kind.marker && call.path === "importing") {
+    const found = opened(diskOf([...recording.seen.values()].at(-1)!, `${recording.directory}/r`));
+    return found.extents.map((_, extent) => ({ extent, found }));
+  }
   const name = /\/([0-9A-F]{3})\.replace$/.exec(call.to)?.[1];
-  if (name === undefined) return null;
+  if (name === undefined || call.kind !== Kind.rename || !isEnd) return [];
+  // It is opened in the place of X.
   const contents = disk.current();
   const path = call.to.slice(recording.directory.length);
   const state: Contents = new Map();
   for (const [file, bytes] of contents)
     if (!/\.(copy|replace|completed)/.test(file)) state.set(file, bytes);
   state.set(path.slice(0, -".replace".length), contents.get(`${path}/${name}`)!);
-  const found = openDisk(diskOf(state, "/r"));
-  if ("code" in found) throw new Error(`what replaces extent ${name} does not open: ${found.text}`);
-  return { extent: Number.parseInt(name, 16), found };
+  return [{ extent: Number.parseInt(name, 16), found: opened(diskOf(state, "/r")) }];
+}
+function opened(disk: FakeDisk): Found {
+  const found = openDisk(disk);
+  if ("code" in found) throw new Error(`what replaces others does not open: ${found.text}`);
+  return found;
 }
 
 /** What may be found at one moment. */
@@ -191,7 +195,7 @@ export function promisesAt(recording: Recording, region: RegionDefinition, at: n
   const disk = diskFor(recording, region);
   for (const [i, moment] of recording.moments.slice(0, at + 1).entries()) {
     disk.apply(moment, i);
-    promises.apply(moment, ({ call }) => replacement(call, recording, disk));
+    promises.apply(moment, (one) => replacements(one, recording, disk));
   }
   return promises;
 }

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { deserialize, serialize } from "node:v8";
 import { makeFolder } from "../kit/folders.js";
 import { type Contents, type Recording, readRecording } from "./recording.js";
-import { clone, corners, repair, work } from "./scenarios.js";
+import { clone, corners, imported, repair, served, work } from "./scenarios.js";
 import type { RunOptions, Shape } from "./stage.js";
 import { explore, type Outcome, type Plan, regionIn } from "./states.js";
 
@@ -26,6 +26,8 @@ export const SCENARIOS: Readonly<
   repair: (seed, options) => repair(SMALL, seed, options),
   "repair of torn metadata": (seed, options) => repair(TORN, seed, options),
   clone: (seed) => clone(SMALL, seed),
+  "under a server": (seed, options) => served(SMALL, seed, options),
+  import: (seed) => imported(SMALL, seed),
 };
 
 /** Explores a recording; one that shows something wrong is kept, for what real programs do cannot be repeated. */
