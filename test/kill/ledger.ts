@@ -4,12 +4,13 @@ export const BLOCK_BYTES = 4096;
 
 export class Ledger {
   readonly blocks: number;
-  /** Oldest write that a block may show. */
+  /** Newest write that was acknowledged: nothing older may ever be seen. */
   readonly floor: Uint32Array;
-  /** Newest write that a flush covers for good. */
+  /** Newest write that a flush covers; only to say so. */
   readonly flushed: Uint32Array;
   /** Newest write that was ever sent. */
   readonly sent: Uint32Array;
+  readonly #atDeath: Uint32Array;
   #next = 1;
 
   constructor(blocks: number) {
@@ -17,6 +18,7 @@ export class Ledger {
     this.floor = new Uint32Array(blocks);
     this.flushed = new Uint32Array(blocks);
     this.sent = new Uint32Array(blocks);
+    this.#atDeath = new Uint32Array(blocks);
   }
   get writes(): number {
     return this.#next - 1;
@@ -35,29 +37,30 @@ export class Ledger {
       if (isDurable) this.flushed[block] = Math.max(this.flushed[block]!, number);
     }
   }
-  /** Of what was acknowledged before a flush was sent. */
-  flushBegins(): Uint32Array {
-    return this.floor.slice();
+  /** What a flush that is sent now will cover. */
+  acknowledgedNow(): Uint32Array {
+    return this.floor.map((number, block) =>
+      number === this.#atDeath[block] ? this.flushed[block]! : number,
+    );
+  }
+  /** The server is gone. If the next one has lost something, a flush does not make it flushed. */
+  serverDied(): void {
+    this.#atDeath.set(this.floor);
   }
   flushEnded(before: Uint32Array): void {
     for (let block = 0; block < this.blocks; block++)
       this.flushed[block] = Math.max(this.flushed[block]!, before[block]!);
   }
-  /** Only what was flushed counts from now on. */
-  fallBack(): void {
-    this.floor.set(this.flushed);
-  }
-
-  /** Complaints about blocks as they were read. `floor`: as it was when reading began. */
-  check(first: number, data: Buffer, floor: Uint32Array): string[] {
+  /** Complaints about blocks as they were read. */
+  check(first: number, data: Buffer): string[] {
     const wrong: string[] = [];
     for (let i = 0; i < data.length / BLOCK_BYTES; i++) {
       const block = first + i;
       const bytes = data.subarray(i * BLOCK_BYTES, (i + 1) * BLOCK_BYTES);
       const number = bytes.readUInt32LE(4);
-      const range = `expected ${floor[block]} to ${this.sent[block]}, of which ${this.flushed[block]} is flushed`;
+      const range = `expected ${this.floor[block]} to ${this.sent[block]}, of which ${this.flushed[block]} is flushed`;
       if (!bytes.equals(imageOf(block, number))) wrong.push(`block ${block} is no write of ours`);
-      else if (number < floor[block]! || number > this.sent[block]!)
+      else if (number < this.floor[block]! || number > this.sent[block]!)
         wrong.push(`block ${block} shows write ${number}, ${range}`);
     }
     return wrong;

@@ -5,12 +5,6 @@ import { prng } from "../kit/world.js";
 import { BLOCK_BYTES, Ledger } from "./ledger.js";
 import { Workload } from "./workload.js";
 
-/**
- * True: what was acknowledged survives the death of the server, flushed or not. That takes a log of writes which outlives it; without
- * one only what was flushed does.
- */
-const SURVIVES_SERVER = false;
-
 const BLOCKS = 2048;
 const GEOMETRY = { blockSize: BLOCK_BYTES, extentSize: 256, extentCount: 8 };
 const CLIENTS = 2;
@@ -38,6 +32,8 @@ export interface Report {
   readonly writes: number;
   readonly flushes: number;
   readonly reads: number;
+  /** Writes that servers found in the log of one that was killed. */
+  readonly again: number;
   /** Connections that clients lost. */
   readonly losses: number;
   readonly seconds: number;
@@ -45,6 +41,8 @@ export interface Report {
 
 export interface Options {
   readonly tell?: (line: string) => void;
+  /** More options for the server. */
+  readonly serve?: readonly string[];
   /** Before anything is started. */
   readonly prepare?: (regions: readonly string[]) => void;
   /** In the last round everything dies, and this is done to what was left. */
@@ -81,6 +79,7 @@ class Play {
   readonly #started = performance.now();
   readonly #lines: string[] = [];
   readonly #kills: Record<string, number> = {};
+  #again = 0;
   #workload: Workload | undefined;
 
   constructor(seed: number, options: Options) {
@@ -96,13 +95,7 @@ class Play {
     await rig.startAll();
     await this.#serve();
     // Chance of its own: what a client does depends on how fast answers come, what is killed must not.
-    const workload = new Workload(
-      this.#ledger,
-      prng(this.#seed + 1),
-      rig.nbdPort,
-      CLIENTS,
-      SURVIVES_SERVER,
-    );
+    const workload = new Workload(this.#ledger, prng(this.#seed + 1), rig.nbdPort, CLIENTS);
     this.#workload = workload;
     workload.start(DEPTH);
     for (let round = 1; round <= rounds; round++) {
@@ -119,6 +112,7 @@ class Play {
       writes: this.#ledger.writes,
       flushes: workload.flushes,
       reads: workload.reads,
+      again: this.#again,
       losses: workload.losses,
       seconds: this.#seconds(),
     };
@@ -138,7 +132,7 @@ class Play {
     const gone: Promise<unknown>[] = [];
     if (victims.server) {
       gone.push(rig.server!.stop("SIGKILL"));
-      this.#workload!.serverDied();
+      this.#ledger.serverDied();
     }
     for (const i of order) gone.push(rig.downstairs[i]!.stop("SIGKILL"));
     await Promise.all(gone);
@@ -156,8 +150,16 @@ class Play {
   }
   async #serve(): Promise<void> {
     const ack = this.#chance() < 0.5 ? "quorum" : "buffered";
-    await this.#rig.serve(["--ack", ack]);
-    this.#note(`the server acknowledges ${ack}`);
+    const memory = ["--arena", "64M"];
+    const { output } = await this.#rig.serve([
+      "--ack",
+      ack,
+      ...memory,
+      ...(this.#options.serve ?? []),
+    ]);
+    const again = Number(/"message":"(\d+) writes are written again"/.exec(output)?.[1] ?? 0);
+    this.#again += again;
+    this.#note(`the server acknowledges ${ack}, and has written ${again} writes again`);
   }
 
   /** Everything stops in order; then the regions are equal, and hold what was promised. */
@@ -180,7 +182,7 @@ class Play {
     const dirs = [0, 1, 2].flatMap((i) => ["-d", rig.region(i)]);
     run("build/bin/crucible-downstairs", ["dump", ...dirs]);
     for (const i of [0, 1, 2]) trivet(["region", "verify", rig.region(i)]);
-    const wrong = this.#ledger.check(0, first!, this.#ledger.floor);
+    const wrong = this.#ledger.check(0, first!);
     if (wrong.length > 0) throw new Error(`the image of the regions: ${wrong.join("\n")}`);
   }
   async #stopped(what: string, status: Promise<number | string>): Promise<void> {
@@ -231,10 +233,11 @@ class Play {
 }
 
 /** For a person or a log. */
-export function show({ rounds, kills, writes, flushes, reads, losses, seconds }: Report): string {
+export function show(report: Report): string {
+  const { rounds, kills, writes, flushes, reads, again, losses, seconds } = report;
   const killed = Object.entries(kills).map(([name, count]) => `${name} ${count} times`);
   return [
     `${rounds} rounds in ${seconds.toFixed(0)} s: killed ${killed.join(", ")}`,
-    `${writes} writes, ${reads} reads, ${flushes} flushes; connections lost and made again: ${losses}`,
+    `${writes} writes, ${reads} reads, ${flushes} flushes; ${losses} connections lost and made again; ${again} writes finished by successors`,
   ].join("\n");
 }

@@ -66,9 +66,6 @@ export class Workload {
   readonly #chance: () => number;
   readonly #connections: Connection[];
   readonly #busy: Uint8Array;
-  /** What acknowledged writes are worth when the server dies: with a log all, without one what was flushed. */
-  readonly #survivesServer: boolean;
-  #incarnation = 0;
   #isOver = false;
   #hasLeft = false;
   #workers: Promise<void> | undefined;
@@ -79,16 +76,9 @@ export class Workload {
   flushes = 0;
   reads = 0;
 
-  constructor(
-    ledger: Ledger,
-    chance: () => number,
-    port: number,
-    clients: number,
-    survivesServer: boolean,
-  ) {
+  constructor(ledger: Ledger, chance: () => number, port: number, clients: number) {
     this.#ledger = ledger;
     this.#chance = chance;
-    this.#survivesServer = survivesServer;
     this.#connections = Array.from(
       { length: clients },
       () => new Connection(port, () => !this.#hasLeft),
@@ -130,11 +120,6 @@ export class Workload {
     this.#hasLeft = true;
     for (const connection of this.#connections) connection.leave();
   }
-  /** To be called before anything else can happen. */
-  serverDied(): void {
-    this.#incarnation += 1;
-    if (!this.#survivesServer) this.#ledger.fallBack();
-  }
 
   async #step(connection: Connection): Promise<void> {
     const dice = this.#chance();
@@ -160,34 +145,22 @@ export class Workload {
   }
   async #write(connection: Connection, first: number, count: number, isDurable: boolean) {
     const { number, data } = this.#ledger.write(first, count);
-    const born = await connection.do(async (client) => {
-      const incarnation = this.#incarnation;
-      await client.write(first * BLOCK_BYTES, data, isDurable);
-      return incarnation;
-    });
-    // An answer from before a death that is read only now.
-    const counts = isDurable || this.#survivesServer || born === this.#incarnation;
-    if (counts) this.#ledger.acknowledged(first, count, number, isDurable);
+    await connection.do((client) => client.write(first * BLOCK_BYTES, data, isDurable));
+    this.#ledger.acknowledged(first, count, number, isDurable);
   }
   async #read(connection: Connection, first: number, count: number): Promise<void> {
     await connection.do(async (client) => {
-      const floor = this.#ledger.floor.slice(first, first + count);
       const data = await client.read(first * BLOCK_BYTES, count * BLOCK_BYTES);
-      this.#judge(first, data, floor);
+      // Nobody else touches these blocks meanwhile.
+      const wrong = this.#ledger.check(first, data);
+      if (wrong.length > 0) throw new Mismatch(wrong.join("\n"));
       this.reads += 1;
     });
-  }
-  #judge(first: number, data: Buffer, floor: Uint32Array): void {
-    const all = this.#ledger.floor.slice();
-    // The server may have died since: the lower of the two holds.
-    for (const [i, number] of floor.entries()) all[first + i] = Math.min(number, all[first + i]!);
-    const wrong = this.#ledger.check(first, data, all);
-    if (wrong.length > 0) throw new NbdMismatch(wrong.join("\n"));
   }
   /** Answers when everything acknowledged before is certain. */
   async flush(connection: Connection = this.#connections[0]!): Promise<void> {
     await connection.do(async (client) => {
-      const before = this.#ledger.flushBegins();
+      const before = this.#ledger.acknowledgedNow();
       await client.flush();
       this.#ledger.flushEnded(before);
     });
@@ -202,7 +175,7 @@ export class Workload {
 }
 
 /** What was read is not what may be there. Counts as an error that the client saw. */
-export class NbdMismatch extends NbdError {
+class Mismatch extends NbdError {
   constructor(text: string) {
     super(0);
     this.message = text;
