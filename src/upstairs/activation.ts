@@ -1,26 +1,24 @@
 import { Fault, type FaultCode } from "../base/fault.js";
 import type { FlushNumber, Generation } from "../base/ids.js";
-import { errorText } from "../crucible/error.js";
-import type { Message } from "../crucible/messages.js";
-import type { RegionDefinition } from "../crucible/region-definition.js";
 import type { Cancel } from "../ports/stream.js";
 import type { Ending } from "./ending.js";
-import { EpochMark } from "./epoch-mark.js";
 import type { Candidate } from "./evidence.js";
 import { chooseGeneration, raiseGeneration, tooLow } from "./generation.js";
 import type { Done, Members } from "./members.js";
 import type { Phase, Versions } from "./negotiation.js";
+import { Opening } from "./opening.js";
 import { assess } from "./quorum.js";
-import { type Comparison, compare, Reconciliation } from "./reconcile.js";
+import { compare } from "./reconcile.js";
+import { Reconciling } from "./reconciling.js";
 import type { Replica } from "./replica.js";
 import { resumeProblem } from "./resume.js";
 import { waitNote } from "./wait-note.js";
 
 // From a set of replicas to a volume in use: the generation is chosen, replicas are waited for, compared, made equal, joined.
 //
-//   activating: waiting ── three in WaitQuorum ──► compare ─┬─ equal ────────────────────────► active
-//                  ▲                                        └─► reconciling ── all equal ──►
-//                  └────────── somebody left, an error ────────────┘
+//   activating: waiting ── `quorum` says that they may start ──► compare ─┬─ equal ─────► `opening` ──► active
+//                  ▲                                                      └─► `reconciling` ──┘
+//                  └──────────────── somebody left, an error ──────────────────────┘
 
 /** Faults of one replica, that a volume with two others can do without. */
 const REPLICA_FAULTS: ReadonlySet<FaultCode> = new Set<FaultCode>([
@@ -34,8 +32,7 @@ const REPLICA_FAULTS: ReadonlySet<FaultCode> = new Set<FaultCode>([
 const FLUSH_NUMBERS_APART = 2 ** 20;
 
 export class Activation {
-  reconciliation: Reconciliation | null = null;
-  reconciliations = 0;
+  readonly reconciling: Reconciling;
   /** Why those that are there are not enough; null: only because they are too few. */
   why: string | null = null;
   /** Called when the volume is in use, before whoever activated it is told. */
@@ -43,14 +40,9 @@ export class Activation {
 
   readonly #members: Members;
   readonly #ending: Ending;
+  readonly #opening: Opening;
   #activated: Done | null = null;
   #wasRaised = false;
-  #comparison: Comparison | null = null;
-  /** Who takes part in what is going on, and which of them data may be taken from. */
-  #places: readonly number[] = [];
-  #sources: readonly number[] = [];
-  /** The engine serves requests; ours, at first. */
-  #isOpen = false;
   /** What reconciliation flushed with, in this session; null: there was none. */
   #reconciledWith: Generation | null = null;
   #waitTimer: Cancel | null = null;
@@ -60,6 +52,8 @@ export class Activation {
   constructor(members: Members, ending: Ending) {
     this.#members = members;
     this.#ending = ending;
+    this.reconciling = new Reconciling(members);
+    this.#opening = new Opening(members, (fault) => ending.end(fault));
     ending.onEnd = (reason) => {
       this.#stopWaiting();
       this.#answer(reason);
@@ -107,7 +101,7 @@ export class Activation {
     this.#waitTimer = ports.clock.after(tuning.waitNoteMs, this.#noteWaiting);
     const { level, event, text } = waitNote(
       replicas,
-      this.reconciliation,
+      this.reconciling.steps,
       this.why,
       this.#members.degradedAfterMs,
     );
@@ -133,8 +127,8 @@ export class Activation {
   }
   /** A replica left while the volume was not in use yet. */
   left(replica: Replica, phase: Phase, fault: Fault): void {
-    if (phase === "reconcile" && this.reconciliation !== null)
-      this.#abortReconciliation(
+    if (phase === "reconcile" && this.reconciling.steps !== null)
+      this.reconciling.abort(
         new Fault("TRIVET_E_RECONCILE", `${replica.name} left: ${fault.message}`),
       );
     this.#consider();
@@ -153,9 +147,10 @@ export class Activation {
   /** Read-only: the first one there will do, the others join (wire reference 9.3). */
   #joinReadOnly(replica: Replica): void {
     const members = this.#members;
-    if (members.state === "activating" && !this.#open(replica.region!, 0 as FlushNumber)) return;
+    const opening = this.#opening;
+    if (members.state === "activating" && !opening.open(replica.region!, 0 as FlushNumber)) return;
     if (members.state !== "activating" && members.state !== "active") return;
-    this.#join(replica);
+    opening.join(replica);
     this.#finish();
   }
 
@@ -171,7 +166,8 @@ export class Activation {
   #consider(isOver = false): void {
     const members = this.#members;
     const { state, readOnly, options, mayDegrade, register, ports } = members;
-    if (state !== "activating" || readOnly || this.#isOpen || this.reconciliation !== null) return;
+    if (state !== "activating" || readOnly) return;
+    if (this.#opening.isOpen || this.reconciling.steps !== null) return;
     const quorum = assess(this.#candidates(), {
       record: register.before,
       accept: options.accept ?? {},
@@ -222,9 +218,6 @@ export class Activation {
     // Whoever is left out may carry flushes that nobody else knows of. Its numbers must not come up again for other data.
     if (places.length < 3)
       found = { ...found, flushNumber: this.#apart(found.flushNumber) as FlushNumber };
-    this.#comparison = found;
-    this.#places = places;
-    this.#sources = sources;
     if (generation < found.generation) {
       this.#raise(found.generation);
       return;
@@ -234,24 +227,13 @@ export class Activation {
       regions: replicas.map(({ index, region }) => (takesPart(index) ? region!.uuid : null)),
       blockBytes: replicas[places[0]!]!.region!.blockSize,
     });
+    const open = (): void => this.#opening.begin(found, places, sources, () => this.#finish());
     if (found.repairs.length === 0) {
-      this.#becomeActive();
+      open();
       return;
     }
-    members.note(
-      "warn",
-      "volume.reconcile",
-      `${found.repairs.length} extents differ or were left in the middle of a write: making them equal`,
-    );
-    this.reconciliations += 1;
     this.#reconciledWith = found.generation;
-    this.reconciliation = new Reconciliation(
-      found,
-      replicas.map((replica) => replica.repairAddress),
-      places,
-    );
-    for (const place of places) replicas[place]!.phase = "reconcile";
-    this.#reconcileStep();
+    this.reconciling.begin(found, places, open);
   }
   /** What somebody carries who is made equal to the others anyhow says nothing about who wrote. */
   #resumeProblem(places: readonly number[], sources: readonly number[]): Fault | null {
@@ -310,128 +292,8 @@ export class Activation {
     });
   }
 
-  // Reconciliation
-
-  #reconcileStep(): void {
-    const members = this.#members;
-    const { replicas } = members;
-    const steps = this.reconciliation!;
-    if (steps.isDone) {
-      this.reconciliation = null;
-      members.note("info", "volume.reconciled", "the regions are equal again");
-      this.#becomeActive();
-      return;
-    }
-    const { message, to } = steps.step();
-    for (const index of to) {
-      const replica = replicas[index]!;
-      replica.isRepairing = true;
-      replica.send(message);
-    }
-  }
-
-  repairAnswered(index: number, message: Message): void {
-    const { replicas } = this.#members;
-    const steps = this.reconciliation;
-    if (steps === null) return;
-    if (message.kind === "ExtentError") {
-      this.#abortReconciliation(
-        new Fault(
-          "TRIVET_E_RECONCILE",
-          `${replicas[index]!.name}, extent ${message.extentId}: ${errorText(message.error)}`,
-        ),
-      );
-      return;
-    }
-    if (message.kind !== "RepairAckId") return;
-    const finished = steps.acknowledged(index, message.repairId);
-    replicas[index]!.isRepairing = steps.isAwaited(index);
-    if (finished) this.#reconcileStep();
-  }
-
-  /** Everybody in it starts over; extents that are equal by then stay so (wire reference 7.4). */
-  #abortReconciliation(fault: Fault): void {
-    const members = this.#members;
-    const { replicas } = members;
-    this.reconciliation = null;
-    members.note("error", "volume.reconcileFailed", `reconciliation failed: ${fault.message}`);
-    for (const replica of replicas) if (replica.phase === "reconcile") replica.drop(fault);
-  }
-
   // The end of it
 
-  /**
-   * Requests can be served from here on. Before anybody is told: what the volume is made of is written down, and without the third the
-   * two that begin are marked.
-   */
-  #becomeActive(): void {
-    const members = this.#members;
-    const { replicas, register } = members;
-    const places = this.#places;
-    const { flushNumber, repairs } = this.#comparison!;
-    const region = replicas[places[0]!]!.region!;
-    const startVersions = replicas[this.#sources[0]!]!.versions;
-    const parts = replicas.map(({ index, region: its }) =>
-      places.includes(index) ? its!.uuid : null,
-    );
-    // Reconciliation used its number, perhaps with our generation: other contents must not carry the same pair, or a replica that
-    // missed them would pass for equal.
-    const next = repairs.length > 0 ? flushNumber + 1 : flushNumber;
-    if (!this.#open(region, next as FlushNumber)) return;
-    this.#isOpen = true;
-    for (const place of places) this.#join(replicas[place]!);
-    for (const replica of replicas) if (!places.includes(replica.index)) replica.leaveOut();
-    register.begin(members.generation, region, parts, startVersions, members.targets, () => {
-      if (members.state !== "activating") return;
-      this.#reissue(() => {
-        if (places.length === 3) this.#finish();
-        else new EpochMark(members.engine, region.extentSize, (isMarked) => this.#marked(isMarked));
-      });
-    });
-  }
-  /** What a dead predecessor had acknowledged comes before anything else is written, the mark included. */
-  #reissue(then: () => void): void {
-    const members = this.#members;
-    const { resume } = members.ports.journal;
-    if (resume === null || resume.writes.length === 0) {
-      then();
-      return;
-    }
-    const fault = members.engine.reissue(resume.writes, () => {
-      members.note("info", "volume.resumed", `${resume.writes.length} writes are written again`);
-      then();
-    });
-    if (fault !== null) this.#ending.end(fault);
-  }
-  #marked(isMarked: boolean): void {
-    const members = this.#members;
-    if (!isMarked)
-      members.note(
-        "error",
-        "volume.unmarked",
-        "no block of the last extent can be read, so the two replicas could not be marked as newer than the third",
-      );
-    const missing = members.replicas.filter(({ index }) => !this.#places.includes(index));
-    for (const replica of missing)
-      members.note(
-        "warn",
-        "volume.degraded",
-        `started without ${replica.name}: ${replica.refused?.message ?? replica.trouble?.message ?? "it has to be made equal first"}. It is repaired when it is there`,
-        replica.index,
-      );
-    this.#finish();
-  }
-  #open(region: RegionDefinition, flushNumber: FlushNumber): boolean {
-    const { engine, generation, readOnly } = this.#members;
-    const fault = engine.open(region, generation, flushNumber, readOnly);
-    if (fault !== null) this.#ending.end(fault);
-    return fault === null;
-  }
-  #join(replica: Replica): void {
-    replica.settled("active");
-    this.#members.engine.joined(replica.index, replica.stream!, replica.repairAddress);
-    this.#members.note("info", "replica.active", `${replica.name} is active`, replica.index);
-  }
   #finish(): void {
     const members = this.#members;
     if (members.state !== "activating") return;

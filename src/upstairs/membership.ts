@@ -91,7 +91,7 @@ export class Membership implements ReplicaOwner {
     this.#returning.mayReplay(index);
   }
   repairAnswered(index: number, message: Message): void {
-    this.activation.repairAnswered(index, message);
+    this.activation.reconciling.answered(index, message);
   }
   refused(index: number, fault: Fault): void {
     this.#returning.refused(index, fault);

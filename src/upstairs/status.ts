@@ -70,7 +70,7 @@ export function upstairsStatus(membership: Membership, nowMs: number): UpstairsS
   const { engine, members, activation } = membership;
   const { ids } = members;
   const { core } = engine;
-  const { reconciliation } = activation;
+  const { steps: reconciliation } = activation.reconciling;
   return {
     state: members.state,
     ending: membership.ending.fault?.line ?? null,
@@ -126,7 +126,7 @@ export function upstairsStatus(membership: Membership, nowMs: number): UpstairsS
       ...engine.readCounts,
       flushesSubmitted: engine.flushesSubmitted,
       barriersSubmitted: engine.barriersSubmitted,
-      reconciliations: activation.reconciliations,
+      reconciliations: activation.reconciling.count,
       repairsCompleted: engine.repair.completed,
       repairsAborted: engine.repair.aborted,
     },

@@ -294,6 +294,29 @@ t.test("barriers free memory and give up replay", async (t) => {
   t.ok(modes(stage)[1]!.startsWith("faulted"), "what was freed cannot be sent again");
 });
 
+t.test("after a barrier too, the last two are not given up", async (t) => {
+  const stage = active({
+    arenaBytes: 4 * 1024 * 1024,
+    tuning: { relief: "barrier", autoFlushMs: 1e9 },
+    region: { extentSize: 2048 },
+  });
+  for (let i = 0; i < 60; i++) stage.guest.write(i * 100 * BLOCK, block(i, 100));
+  t.ok(stage.pass(5000, () => !stage.guest.waitsForRoom));
+  stage.world.advance(100);
+  t.ok(stage.upstairs.status().counts.barriersSubmitted! > 0);
+  for (const replica of stage.replicas) replica.cut();
+  const write = stage.guest.write(0, block(77));
+  stage.world.advance(10);
+  t.ok(
+    stage.pass(60_000, () => !stage.upstairs.status().degraded),
+    "somebody is left to repair from",
+  );
+  t.equal(stage.guest.status(write), DeviceStatus.ok);
+  for (const replica of stage.replicas) t.same(replica.image(), stage.replicas[0]!.image());
+  t.same(stage.violations, []);
+  t.equal(stage.stop(), null);
+});
+
 t.test("zeros of any length, with other requests in between", async (t) => {
   const region = { blockSize: 4096, shift: 12, extentSize: 256, extentCount: 40 };
   const stage = active({ arenaBytes: 16 * 1024 * 1024, region, links: { latencyMs: 1 } });
