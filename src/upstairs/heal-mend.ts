@@ -60,6 +60,8 @@ export class Mend implements DeviceClient, WriteWatcher {
   #outcome: Outcome = "done";
   #pending = 0;
   #isLost = false;
+  /** Somebody is away, and will be back with what was missed, who may have the copy that decides. */
+  #isPartial = false;
   #isHalted = false;
   /** Where to look for the next run; the run that is being written. */
   #next = 0;
@@ -147,6 +149,7 @@ export class Mend implements DeviceClient, WriteWatcher {
     this.#state = "reading";
     this.#outcome = "done";
     this.#isLost = false;
+    this.#isPartial = this.#core.lanes.some(({ standing }) => standing === "offline");
     this.#next = 0;
     this.#attempts = 0;
     this.start = start;
@@ -203,24 +206,21 @@ export class Mend implements DeviceClient, WriteWatcher {
   };
 
   #judge(): void {
-    const { lanes } = this.#core;
     if (this.#copies.isAllSame) this.#verdicts.fill(SAME, 0, this.blocks);
     else {
       this.#copies.index();
-      // Somebody who is away, and will be back with what was missed, may have the copy that decides.
-      const isPartial = lanes.some(({ standing }) => standing === "offline");
-      for (let i = 0; i < this.blocks; i++) this.#judgeBlock(i, isPartial);
+      for (let i = 0; i < this.blocks; i++) this.#judgeBlock(i);
     }
     this.#clearMarks();
     if (this.read !== NONE && this.#outcome === "done") this.#answer();
     this.#state = "writing";
     this.#writeOn();
   }
-  #judgeBlock(i: number, isPartial: boolean): void {
+  #judgeBlock(i: number): void {
     const block = this.start + i;
     let verdict = this.#copies.judge(i, (replica, wrong) => this.#bad(replica, block, wrong));
     if (verdict !== SAME) this.differing += 1;
-    if (isPartial && verdict !== SAME && (verdict & UNSURE) !== 0) {
+    if (this.#isPartial && verdict !== SAME && (verdict & UNSURE) !== 0) {
       verdict = POSTPONED;
       this.#outcome = "again";
       this.differing -= 1;

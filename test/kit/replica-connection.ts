@@ -284,7 +284,8 @@ export class ModelConnection implements StreamHandler {
     const replica = this.#replica;
     const { world, manner } = replica;
     const copyMs = queued.message.kind === "ExtentLiveRepair" ? manner.copyMs : 0;
-    world.after(world.chance() * (manner.jobMs + copyMs), () => {
+    const takesMs = world.chance() * (manner.jobMs + copyMs) + manner.slowMs(queued.message);
+    world.after(takesMs, () => {
       if (this.#isClosed || !this.#queue.includes(queued)) return;
       const { message } = queued;
       const ids = {

@@ -50,6 +50,8 @@ export type JobMessage = Extract<Message, { jobId: unknown; dependencies: unknow
 export interface Manner {
   /** Milliseconds that a job takes, uniformly up to this. */
   jobMs: number;
+  /** How much longer this one takes. */
+  slowMs: (job: JobMessage) => number;
   version: number;
   readOnly: boolean;
   encrypted: boolean;
@@ -98,6 +100,7 @@ export class ModelReplica {
     this.#hash = hash;
     this.manner = {
       jobMs: 0,
+      slowMs: () => 0,
       copyMs: 0,
       version: 13,
       readOnly: false,

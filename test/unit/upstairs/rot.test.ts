@@ -17,7 +17,17 @@ t.test("seeds of rot", async (t) => {
   const given = Number(process.env.SEED ?? 0);
   const seeds =
     given > 0 ? [given] : Array.from({ length: Number(process.env.SEEDS ?? 20) }, (_, i) => i + 1);
-  for (const seed of seeds) t.same(rot(hash, { seed }), [], `seed ${seed}`);
+  for (const seed of seeds) t.same(rot(hash, { seed }).broken, [], `seed ${seed}`);
+});
+
+t.test("the same with replicas that die, and are repaired beside it", async (t) => {
+  let repairs = 0;
+  for (let seed = 1; seed <= Number(process.env.SEEDS ?? 20); seed++) {
+    const { broken, stage } = rot(hash, { seed, repairs: true });
+    t.same(broken, [], `seed ${seed}`);
+    repairs += stage.said("repair.done").length;
+  }
+  t.ok(repairs >= 5, `${repairs} repairs`);
 });
 
 // The judge of this must notice when a rule is broken. Each rule is broken on purpose.
@@ -28,7 +38,7 @@ function findings(mutate: () => () => void): string[] {
     const found: string[] = [];
     for (let seed = 1; seed <= 8 && found.length === 0; seed++)
       try {
-        found.push(...rot(hash, { seed }));
+        found.push(...rot(hash, { seed }).broken);
       } catch (error) {
         found.push(`${error}`);
       }
@@ -73,7 +83,7 @@ const MUTANTS: Readonly<Record<string, { mutate: () => () => void; notices: RegE
     },
   },
   "the buffer of the slower answer is freed as soon as the faster is there": {
-    notices: /wrong hash|got damaged data/,
+    notices: /wrong hash|got damaged data|differs in the end/,
     mutate() {
       // What `place` gave is freed as soon as nobody waits for the answer, though the stream will still write there.
       const { finish } = Core.prototype;
