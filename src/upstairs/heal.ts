@@ -250,20 +250,17 @@ export class Heal implements BadBlocks, MendOwner, WriteWatcher {
     const nowMs = core.ports.clock.nowMs();
     failing.events = 0;
     failing.givenUp = nowMs - failing.givenUpMs < DAY_MS ? failing.givenUp + 1 : 1;
-    if (failing.givenUp > 1) {
-      const restMs = Math.min(REST_MS * 2 ** (failing.givenUp - 2), DAY_MS);
-      lane.restUntilMs = nowMs + restMs;
-      core.ports.notes(
-        "error",
-        "replica.rests",
-        `replica ${lane.index} has bad blocks again after it was repaired: it is left alone for ${Math.round(restMs / 60_000)} minutes. Replace its disk, or the replica`,
-        { replica: lane.index },
-      );
-    }
-    failing.givenUpMs = Math.max(nowMs, lane.restUntilMs);
-    core.hooks.givenUp(
-      lane.index,
-      new Fault("TRIVET_E_IO", `replica ${lane.index} failed to give ${events} ranges of blocks`),
+    const restMs =
+      failing.givenUp === 1 ? 0 : Math.min(REST_MS * 2 ** (failing.givenUp - 2), DAY_MS);
+    failing.givenUpMs = nowMs + restMs;
+    const again = restMs === 0 ? "" : ", again after it was repaired: only another disk helps";
+    core.giveUp(
+      lane,
+      new Fault(
+        "TRIVET_E_IO",
+        `replica ${lane.index} failed to give ${events} ranges of blocks${again}`,
+      ),
+      restMs,
     );
   }
 

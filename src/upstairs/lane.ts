@@ -78,8 +78,6 @@ export class Lane {
   isStalled = false;
   /** When a read was last answered, in milliseconds. */
   lastReadMs = 0;
-  /** After a repair for the sake of bad blocks that did not help: no other before this time, in milliseconds. */
-  restUntilMs = 0;
 
   // Counters for the status.
   errorReports = 0;

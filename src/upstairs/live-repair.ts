@@ -110,13 +110,10 @@ export class LiveRepair implements Repairing {
     const source = this.#chooseSource();
     if (source === null || waiting.length === 0) return;
     const nowMs = ports.clock.nowMs();
-    const targets = waiting.filter((lane) => this.#notBeforeMs(lane) <= nowMs);
+    const targets = waiting.filter(({ index }) => this.#retries.notBeforeMs(index) <= nowMs);
     if (targets.length > 0) this.#begin(targets, source);
-    else this.#considerAt(Math.min(...waiting.map((lane) => this.#notBeforeMs(lane))));
-  }
-  /** Later after each failure, and much later when it is repaired again and again for bad blocks. */
-  #notBeforeMs(lane: Lane): number {
-    return Math.max(this.#retries.notBeforeMs(lane.index), lane.restUntilMs);
+    else
+      this.#considerAt(Math.min(...waiting.map(({ index }) => this.#retries.notBeforeMs(index))));
   }
   #considerAt(atMs: number): void {
     const { clock } = this.#core.ports;
