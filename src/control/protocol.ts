@@ -28,7 +28,12 @@ const rate = count;
 
 const commands = v.variant("do", [
   v.strictObject({ do: v.literal("status") }),
-  v.strictObject({ do: v.literal("replace"), old: address, new: address }),
+  v.strictObject({
+    do: v.literal("replace"),
+    old: address,
+    new: address,
+    acceptForeign: v.boolean(),
+  }),
   v.strictObject({ do: v.literal("scrubStart"), rate: v.nullable(rate) }),
   v.strictObject({ do: v.literal("scrubStop") }),
   v.strictObject({ do: v.literal("repairRate"), rate }),

@@ -41,31 +41,59 @@ export interface ReplicaReport {
   readonly bytes: number;
   readonly held_jobs: number;
   readonly held_bytes: number;
+  /** Why it was given up; null when it was not. */
+  readonly given_up: string | null;
+  /** Why it may not join, with the flag that overrules it. */
   readonly refused: string | null;
   readonly trouble: string | null;
   readonly counts: Readonly<Record<string, number>>;
 }
 
+/** Live repair. */
 export interface RepairReport {
-  readonly targets: readonly number[];
-  readonly source: number;
-  readonly extent: number;
-  readonly extent_count: number;
-  readonly repaired: number;
-  readonly confirmed: number;
-  readonly left: number;
-  readonly bytes_per_second: number;
-  readonly copied_bytes: number;
-  readonly remaining_ms: number | null;
+  readonly running: {
+    readonly targets: readonly number[];
+    readonly source: number;
+    readonly extent: number;
+    readonly extent_count: number;
+    readonly repaired: number;
+    readonly confirmed: number;
+    readonly left: number;
+    readonly copied_bytes: number;
+    readonly bytes_per_second: number;
+    readonly remaining_ms: number | null;
+  } | null;
+  readonly last: {
+    readonly targets: readonly number[];
+    readonly complete: boolean;
+    readonly repaired: number;
+    readonly confirmed: number;
+    readonly copied_bytes: number;
+    readonly took_ms: number;
+    readonly reason: string | null;
+  } | null;
+  /** 0: no limit. */
+  readonly bytes_per_second_max: number;
 }
 
+/** The scrub that runs, or the last one of this server. */
 export interface ScrubReport {
-  readonly state: string;
-  readonly done_blocks: number;
-  readonly all_blocks: number;
+  readonly state: "running" | "waiting" | "done" | "stopped";
+  readonly waits_for: string | null;
+  readonly from_block: number;
+  readonly block: number;
+  readonly blocks: number;
+  readonly replicas: number;
+  readonly compared_on_two: number;
+  readonly differing: number;
+  readonly repaired: number;
+  readonly undecided: number;
+  readonly lost: number;
+  readonly overwritten: number;
   readonly bytes_per_second: number;
+  readonly bytes_per_second_max: number;
+  readonly elapsed_ms: number;
   readonly remaining_ms: number | null;
-  readonly found: Readonly<Record<string, number>>;
 }
 
 export interface ShareReport {
@@ -102,7 +130,10 @@ export interface StatusReport {
   readonly reconciliation: { readonly done: number; readonly in_all: number } | null;
   readonly repair: RepairReport | null;
   readonly scrub: ScrubReport | null;
-  readonly write_log: Readonly<Record<string, string | number | boolean | null>> | null;
+  /** Blocks found bad by reads, and what was done about them. */
+  readonly heal: Readonly<Record<string, number>>;
+  /** Writes that a successor would have to write again; null: there is no log. */
+  readonly write_log: { readonly rows: number; readonly rows_max: number } | null;
   readonly requests: {
     readonly open: number;
     readonly waiting_writes: number;

@@ -12,7 +12,8 @@ export type ReplaceOutcome = "started" | "startedAlready" | "completedAlready" |
 /** A volume as its control socket sees it. Faults are answers here, never thrown. */
 export interface VolumeControl {
   status(): StatusReport;
-  replace(old: Address, replacement: Address): ReplaceOutcome | Fault;
+  /** `acceptForeign`: also by a region that holds data of something else. */
+  replace(old: Address, replacement: Address, acceptForeign: boolean): ReplaceOutcome | Fault;
   /** Bytes per second; 0: as fast as it goes, null: the configured rate. Null: it runs now. */
   startScrub(bytesPerSecond: number | null): Fault | null;
   /** Null: none runs any more. */
@@ -26,7 +27,7 @@ export function handle(command: ControlCommand, volume: VolumeControl): unknown 
     case "status":
       return volume.status();
     case "replace":
-      return volume.replace(command.old, command.new);
+      return volume.replace(command.old, command.new, command.acceptForeign);
     case "scrubStart":
       return volume.startScrub(command.rate);
     case "scrubStop":

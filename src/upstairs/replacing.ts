@@ -31,6 +31,8 @@ export function replace(
     );
   if (used !== undefined) {
     const isUnderWay = used.mode === "replaced" || used.phase === "liveRepair";
+    // Said after the region there was refused: it is looked at again when it is dialled next.
+    if (isUnderWay && acceptsForeign) used.acceptsForeign = true;
     return isUnderWay ? "startedAlready" : "completedAlready";
   }
   if (replica === undefined) return "missing";

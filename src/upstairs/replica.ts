@@ -79,6 +79,8 @@ export class Replica implements StreamHandler {
   repairAddress: RepairAddress | null = null;
   /** What went wrong last; for the status. */
   trouble: Fault | null = null;
+  /** Why it was given up, until it is repaired. */
+  givenUpFor: Fault | null = null;
   refusals = 0;
   refusedSinceMs = 0;
   connections = 0;

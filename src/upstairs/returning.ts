@@ -87,6 +87,7 @@ export class Returning {
     const replica = this.#members.replicas[index]!;
     replica.settled("active");
     replica.isRepairing = false;
+    replica.givenUpFor = null;
     replica.mode = "new";
     this.#members.register.caughtUp(index);
   }
@@ -160,6 +161,7 @@ export class Returning {
     const replica = members.replicas[index]!;
     if (replica.mode === "faulted") return;
     replica.mode = "faulted";
+    replica.givenUpFor = fault;
     replica.leastPauseMs = pauseMs;
     replica.drop(fault);
     members.engine.giveUp(index);

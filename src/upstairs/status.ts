@@ -1,4 +1,5 @@
 import type { Uuid } from "../base/ids.js";
+import type { Address } from "../ports/stream.js";
 import type { HealStatus } from "./heal.js";
 import type { VolumeState } from "./members.js";
 import type { Membership } from "./membership.js";
@@ -28,6 +29,8 @@ export interface ReplicaStatus {
   readonly readBytesAnswered: number;
   /** What went wrong last, when it is not well. */
   readonly trouble: string | null;
+  /** Why it was given up; null when it was not, or is repaired since. */
+  readonly givenUp: string | null;
   /** Why the region that answers there is not used, and what would overrule that. */
   readonly refused: string | null;
 }
@@ -54,6 +57,8 @@ export interface UpstairsStatus {
   readonly nextJobId: number;
   readonly writeMemory: { readonly usedBytes: number; readonly sizeBytes: number };
   readonly readMemory: { readonly usedBytes: number; readonly sizeBytes: number };
+  /** Writes in the write log that no flush covers; null: there is no log. */
+  readonly writeLog: { readonly rows: number; readonly rowsMax: number } | null;
   readonly heal: HealStatus;
   /** The scrub that runs, or the last one. */
   readonly scrub: ScrubStatus | null;
@@ -71,6 +76,7 @@ export function upstairsStatus(membership: Membership, nowMs: number): UpstairsS
   const { ids } = members;
   const { core } = engine;
   const { steps: reconciliation } = activation.reconciling;
+  const { rows, rowsMax } = core.ports.journal;
   return {
     state: members.state,
     ending: membership.ending.fault?.line ?? null,
@@ -84,7 +90,7 @@ export function upstairsStatus(membership: Membership, nowMs: number): UpstairsS
     replicas: members.replicas.map((replica, index) => {
       const lane = core.lanes[index]!;
       return {
-        address: `${replica.address.host}:${replica.address.port}`,
+        address: showAddress(replica.address),
         phase: replica.phase,
         mode: replica.mode,
         regionUuid: replica.region?.uuid ?? null,
@@ -101,6 +107,7 @@ export function upstairsStatus(membership: Membership, nowMs: number): UpstairsS
         readsAnswered: lane.readsAnswered,
         readBytesAnswered: lane.readBytesAnswered,
         trouble: replica.trouble?.message ?? null,
+        givenUp: replica.givenUpFor?.message ?? null,
         refused: replica.refused?.message ?? null,
       };
     }),
@@ -114,6 +121,7 @@ export function upstairsStatus(membership: Membership, nowMs: number): UpstairsS
     nextJobId: core.nextJobId,
     writeMemory: { usedBytes: core.writeShare.usedBytes, sizeBytes: core.writeShare.sizeBytes },
     readMemory: { usedBytes: core.readShare.usedBytes, sizeBytes: core.readShare.sizeBytes },
+    writeLog: rowsMax === 0 ? null : { rows, rowsMax },
     heal: engine.heal.status,
     scrub: engine.scrub.status,
     repair: {
@@ -132,3 +140,6 @@ export function upstairsStatus(membership: Membership, nowMs: number): UpstairsS
     },
   };
 }
+
+const showAddress = ({ host, port }: Address): string =>
+  host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;

@@ -64,6 +64,10 @@ export class Upstairs implements BlockDevice, Scrubbing {
   stopScrub(): boolean {
     return this.#engine.scrub.stop();
   }
+  /** Bytes per second that live repair copies at most from now on; 0: no limit. */
+  setRepairRate(bytesPerSecond: number): void {
+    this.#engine.setRepairRate(bytesPerSecond);
+  }
   setScrubRate(bytesPerSecond: number): boolean {
     return this.#engine.scrub.setRate(bytesPerSecond);
   }

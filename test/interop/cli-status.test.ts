@@ -1,8 +1,8 @@
-import { existsSync, mkdirSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, statSync, writeFileSync } from "node:fs";
 import { createConnection } from "node:net";
 import { join } from "node:path";
 import t, { type Test } from "tap";
-import { makeFolder, removeFolder } from "../kit/folders.js";
+import { makeFolder, makeRuntimeFolder, removeFolder } from "../kit/folders.js";
 import {
   cleanUp,
   freePort,
@@ -17,9 +17,10 @@ import {
 // A running server, asked over its control socket by the commands that users type.
 
 const folder = makeFolder();
+const runtimes: string[] = [];
 t.teardown(async () => {
   await cleanUp();
-  removeFolder(folder);
+  for (const one of [folder, ...runtimes]) removeFolder(one);
 });
 t.afterEach(cleanUp);
 
@@ -31,9 +32,9 @@ function refused(t: Test, outcome: Outcome, status: number, code: string, detail
 }
 
 /** A runtime directory of its own, so that tests do not find each other's servers. */
-function runtime(name: string): { readonly folder: string; readonly env: Record<string, string> } {
-  const path = join(folder, name);
-  mkdirSync(path);
+function runtime(): { readonly folder: string; readonly env: Record<string, string> } {
+  const path = makeRuntimeFolder();
+  runtimes.push(path);
   return { folder: path, env: { RUNTIME_DIRECTORY: path } };
 }
 const ask = (env: Record<string, string>, ...args: string[]): Promise<Outcome> =>
@@ -54,7 +55,7 @@ async function eventually(holds: () => Promise<boolean>, seconds = 30): Promise<
 }
 
 t.test("a volume on replicas: well, degraded, down, and well again", async (t) => {
-  const { env, folder: sockets } = runtime("health");
+  const { env, folder: sockets } = runtime();
   const regions = [0, 1, 2].map((i) => join(folder, `health${i}`));
   for (const region of regions) await trivet("region", "create", region, "--size", "4M");
   const served = await Promise.all(regions.map((region) => serveRegion(region)));
@@ -116,7 +117,7 @@ t.test("a volume on replicas: well, degraded, down, and well again", async (t) =
 });
 
 t.test("a server that waits for its replicas can be asked for whom", async (t) => {
-  const { env } = runtime("waiting");
+  const { env } = runtime();
   const targets = [await freePort(), await freePort(), await freePort()];
   const server = new Server(
     "trivet",
@@ -136,7 +137,7 @@ t.test("a server that waits for its replicas can be asked for whom", async (t) =
 });
 
 t.test("which server is meant", async (t) => {
-  const { env, folder: sockets } = runtime("which");
+  const { env, folder: sockets } = runtime();
   refused(t, await ask(env, "status"), 5, "TRIVET_E_NO_SERVER", /no server runs here/);
   const music = await memory(env, "--export", "music");
   const photos = await memory(env, "--export", "photos");
@@ -173,7 +174,7 @@ t.test("which server is meant", async (t) => {
 });
 
 t.test("sockets that are left over, and those that are not", async (t) => {
-  const { env, folder: sockets } = runtime("stale");
+  const { env, folder: sockets } = runtime();
   const path = join(sockets, "memory.control");
   const killed = await memory(env);
   await killed.says(/serving/);
@@ -208,7 +209,7 @@ t.test("sockets that are left over, and those that are not", async (t) => {
 });
 
 t.test("many clients, and one that speaks something else", async (t) => {
-  const { env, folder: sockets } = runtime("many");
+  const { env, folder: sockets } = runtime();
   const server = await memory(env);
   await server.says(/serving/);
   const bad = await new Promise<string>((resolve) => {

@@ -1,5 +1,5 @@
 import type { Command, Group } from "../cli/command.js";
-import { STATUS } from "../control/commands.js";
+import { REPAIR, REPLACE, SCRUB, STATUS } from "../control/commands.js";
 import { DEMO_OPTIONS } from "../demo/options.js";
 import { CREATE, EXPORT, IMPORT, INFO, VERIFY } from "../region/commands.js";
 import { RUN } from "../region/run-command.js";
@@ -47,5 +47,5 @@ const REGION: Group = {
 export const TRIVET: Group = {
   name: "trivet",
   summary: "a replicated network block device",
-  commands: [DEMO, SERVE, STATUS, REGION],
+  commands: [DEMO, SERVE, STATUS, REPLACE, REPAIR, SCRUB, REGION],
 };

@@ -13,10 +13,13 @@ export function upstairsControl(
 ): VolumeControl {
   return {
     status: () => upstairsReport(upstairs.status(), facts()),
-    replace: (old, replacement) => upstairs.replace(old, replacement),
+    replace: (old, replacement, acceptForeign) => upstairs.replace(old, replacement, acceptForeign),
     startScrub: (bytesPerSecond) => scrubs.start(bytesPerSecond),
     stopScrub: () => scrubs.stop(),
-    setRepairRate: () => notYet("live repair"),
+    setRepairRate: (bytesPerSecond) => {
+      upstairs.setRepairRate(bytesPerSecond);
+      return null;
+    },
   };
 }
 
@@ -31,5 +34,3 @@ export function memoryControl(status: () => StatusReport): VolumeControl {
     setRepairRate: refuse,
   };
 }
-
-const notYet = (what: string): Fault => new Fault("TRIVET_E_NOT_YET", `${what} is not there yet`);

@@ -1,6 +1,14 @@
-import type { Health, ReplicaReport, ReplicaWord, StatusReport } from "../../control/report.js";
+import type {
+  Health,
+  RepairReport,
+  ReplicaReport,
+  ReplicaWord,
+  ScrubReport,
+  StatusReport,
+} from "../../control/report.js";
+import type { ScrubStatus } from "../../upstairs/scrub-status.js";
 import type { ReplicaStatus, UpstairsStatus } from "../../upstairs/status.js";
-import { showBytes, showSeconds } from "../progress.js";
+import { showBytes } from "../progress.js";
 
 // A volume's status in the words of the control socket: pure, from what the upstairs counts to what people read.
 
@@ -35,9 +43,13 @@ export function upstairsReport(status: UpstairsStatus, facts: ServerFacts): Stat
     replicas,
     reconciliation:
       reconciliation === null ? null : { done: reconciliation.done, in_all: reconciliation.inAll },
-    repair: null,
-    scrub: null,
-    write_log: null,
+    repair: repairReport(status),
+    scrub: status.scrub === null ? null : scrubReport(status.scrub),
+    heal: { ...status.heal },
+    write_log:
+      status.writeLog === null
+        ? null
+        : { rows: status.writeLog.rows, rows_max: status.writeLog.rowsMax },
     requests: {
       open: status.openRequests,
       waiting_writes: status.waitingWrites,
@@ -73,6 +85,7 @@ export function memoryReport(
     reconciliation: null,
     repair: null,
     scrub: null,
+    heal: {},
     write_log: null,
     requests: { open: 0, waiting_writes: 0, jobs: 0, next_job_id: 0 },
     memory: { writes: nothing, reads: nothing },
@@ -113,6 +126,7 @@ function replicaReport(
     bytes: replica.bytes,
     held_jobs: replica.heldJobs,
     held_bytes: replica.heldBytes,
+    given_up: replica.givenUp,
     refused: replica.refused,
     trouble: replica.trouble,
     counts: {
@@ -158,16 +172,30 @@ function about(word: ReplicaWord, replica: ReplicaStatus, volume: UpstairsStatus
         return `away${why}; ${requests(replica.heldJobs)} (${showBytes(replica.heldBytes)}) are kept for it`;
       return replica.silentMs === null ? `not connected${why}` : "connecting";
     case "faulted":
-      return `out of the volume${why}; only repair brings it back`;
+      return `out of the volume${because(replica)}; ${repairHope(replica)}`;
     case "replaced":
-      return `a new region in the place of another${why}; it is to be repaired`;
+      return `another region in the place of one${why}; ${repairHope(replica)}`;
     case "repairing":
-      return "being repaired";
+      return `being repaired${repairShare(volume)}`;
     case "refused":
       return `not let in: ${replica.refused}`;
     case "idle":
       return volume.state === "ended" ? "the volume has ended" : "not connected";
   }
+}
+/** Why it was given up says more than why it cannot be reached now. */
+const because = ({ givenUp, trouble }: ReplicaStatus): string =>
+  givenUp !== null ? `: ${givenUp}` : trouble !== null ? `: ${trouble}` : "";
+const repairHope = ({ phase }: ReplicaStatus): string =>
+  phase === "liveRepairReady"
+    ? "it is there and waits to be repaired"
+    : "it is repaired when it is back";
+function repairShare({ repair }: UpstairsStatus): string {
+  const { now } = repair;
+  if (now === null) return "";
+  const done = now.repaired + now.confirmed;
+  const percent = Math.floor((100 * done) / now.extentCount);
+  return ` from replica ${now.source}, ${percent} %`;
 }
 const requests = (count: number): string => `${count} ${count === 1 ? "request" : "requests"}`;
 
@@ -191,8 +219,60 @@ function judge(
     );
   for (const { index, address, state, about: text } of replicas)
     if (state !== "active") problems.push(`replica ${index} (${address}) is ${text}`);
+  const { lost } = volume.heal;
+  if (lost > 0)
+    problems.push(
+      `of ${lost} blocks no good copy is left: they read as errors until they are written`,
+    );
   return { health: !isServed ? "down" : problems.length > 0 ? "degraded" : "ok", problems };
 }
+
+function repairReport({ repair }: UpstairsStatus): RepairReport {
+  const { now, last, bytesPerSecond } = repair;
+  return {
+    running: now && {
+      targets: now.targets,
+      source: now.source,
+      extent: now.extent,
+      extent_count: now.extentCount,
+      repaired: now.repaired,
+      confirmed: now.confirmed,
+      left: now.left,
+      copied_bytes: now.copiedBytes,
+      bytes_per_second: now.bytesPerSecond,
+      remaining_ms: now.remainingMs,
+    },
+    last: last && {
+      targets: last.targets,
+      complete: last.isComplete,
+      repaired: last.repaired,
+      confirmed: last.confirmed,
+      copied_bytes: last.copiedBytes,
+      took_ms: Math.round(last.tookMs),
+      reason: last.reason,
+    },
+    bytes_per_second_max: bytesPerSecond,
+  };
+}
+
+const scrubReport = (scrub: ScrubStatus): ScrubReport => ({
+  state: scrub.state,
+  waits_for: scrub.waitsFor,
+  from_block: scrub.fromBlock,
+  block: scrub.block,
+  blocks: scrub.blocks,
+  replicas: scrub.replicas,
+  compared_on_two: scrub.comparedOnTwo,
+  differing: scrub.differing,
+  repaired: scrub.repaired,
+  undecided: scrub.undecided,
+  lost: scrub.lost,
+  overwritten: scrub.overwritten,
+  bytes_per_second: scrub.bytesPerSecond,
+  bytes_per_second_max: scrub.bytesPerSecondMax,
+  elapsed_ms: Math.round(scrub.elapsedMs),
+  remaining_ms: scrub.remainingMs === null ? null : Math.round(scrub.remainingMs),
+});
 
 const share = (memory: { readonly usedBytes: number; readonly sizeBytes: number }) => ({
   used_bytes: memory.usedBytes,
@@ -206,6 +286,3 @@ export const snakeKeys = (counts: Readonly<Record<string, number>>): Record<stri
       value,
     ]),
   );
-
-/** "3 min 20 s", for times in milliseconds. */
-export const showMs = (ms: number): string => showSeconds(Math.max(0, ms) / 1000);

@@ -25,6 +25,7 @@ const schema = v.strictObject({
   "write-log": v.optional(v.string()),
   "state-dir": v.optional(v.string()),
   control: v.optional(v.string()),
+  "repair-rate": v.optional(v.union([v.string(), natural])),
   "scrub-every": v.optional(v.string()),
   "scrub-rate": v.optional(v.union([v.string(), natural])),
   "log-level": v.optional(v.picklist(["trace", "debug", "info", "warn", "error"])),

@@ -278,6 +278,7 @@ function makeUpstairs(
       ack: settings.ack,
       degradedAfterMs: settings.degradedAfterMs,
       accept: settings.accept,
+      tuning: { repairBytesPerSecond: settings.repairBytesPerSecond },
       ...(state === undefined ? {} : { record: recordKeeper(state, targets) }),
     },
     {

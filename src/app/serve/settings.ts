@@ -74,6 +74,11 @@ export const SERVE_OPTIONS: OptionSpecs = {
   "accept-older": {
     help: "Once: one replica and an older one are enough to start",
   },
+  "repair-rate": {
+    value: "SIZE",
+    shownDefault: "0",
+    help: "Bytes per second that repair copies, at most; 0: no limit",
+  },
   "scrub-every": {
     value: "TIME|never",
     shownDefault: "30d",
@@ -135,6 +140,8 @@ export interface ServeSettings {
   readonly accept: Accept;
   /** Milliseconds; null: only when asked. */
   readonly scrubEveryMs: number | null;
+  /** 0: no limit. */
+  readonly repairBytesPerSecond: number;
   /** 0: no limit. */
   readonly scrubBytesPerSecond: number;
   readonly arenaBytes: number;
@@ -208,6 +215,7 @@ export function readSettings(
     ack: sources.get("ack", (w, text) => parseChoice(w, text, ["quorum", "buffered"])) ?? "quorum",
     readOnly: sources.flag("read-only"),
     degradedAfterMs: readDegradedAfter(sources),
+    repairBytesPerSecond: sources.get("repair-rate", parseSize) ?? 0,
     scrubEveryMs: readScrubEvery(sources),
     scrubBytesPerSecond: sources.get("scrub-rate", parseSize) ?? SCRUB_BYTES_PER_SECOND,
     accept: {
@@ -250,6 +258,7 @@ export function defaultSettings(
     ack: "quorum",
     readOnly: false,
     degradedAfterMs: DEGRADED_AFTER_MS,
+    repairBytesPerSecond: 0,
     scrubEveryMs: SCRUB_EVERY_MS,
     scrubBytesPerSecond: SCRUB_BYTES_PER_SECOND,
     accept: {},

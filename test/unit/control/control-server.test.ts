@@ -29,7 +29,7 @@ class FakeVolume implements VolumeControl {
   status(): StatusReport {
     return STATUS;
   }
-  replace(old: unknown, replacement: unknown) {
+  replace(old: unknown, replacement: unknown, _acceptForeign: boolean) {
     this.asked.push(["replace", old, replacement]);
     return this.asked.length > 1
       ? new Fault("TRIVET_E_REFUSED", "another replica is away")
@@ -118,8 +118,8 @@ t.test("requests are answered in order, in whatever pieces they come", async (t)
     const a = { host: "10.0.0.1", port: 3810 };
     const b = { host: "10.0.0.9", port: 3810 };
     client.ask(1, { do: "status" });
-    client.ask(2, { do: "replace", old: a, new: b });
-    client.ask(3, { do: "replace", old: a, new: b });
+    client.ask(2, { do: "replace", old: a, new: b, acceptForeign: false });
+    client.ask(3, { do: "replace", old: a, new: b, acceptForeign: false });
     client.ask(4, { do: "scrubStart", rate: null });
     client.ask(5, { do: "scrubStop" });
     client.ask(6, { do: "repairRate", rate: 5_000_000 });
