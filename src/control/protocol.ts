@@ -32,7 +32,7 @@ const commands = v.variant("do", [
     do: v.literal("replace"),
     old: address,
     new: address,
-    acceptForeign: v.boolean(),
+    acceptForeign: v.optional(v.boolean()),
   }),
   v.strictObject({ do: v.literal("scrubStart"), rate: v.nullable(rate) }),
   v.strictObject({ do: v.literal("scrubStop") }),

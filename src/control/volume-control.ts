@@ -27,7 +27,7 @@ export function handle(command: ControlCommand, volume: VolumeControl): unknown 
     case "status":
       return volume.status();
     case "replace":
-      return volume.replace(command.old, command.new, command.acceptForeign);
+      return volume.replace(command.old, command.new, command.acceptForeign === true);
     case "scrubStart":
       return volume.startScrub(command.rate);
     case "scrubStop":

@@ -31,8 +31,12 @@ export function replace(
     );
   if (used !== undefined) {
     const isUnderWay = used.mode === "replaced" || used.phase === "liveRepair";
-    // Said after the region there was refused: it is looked at again when it is dialled next.
-    if (isUnderWay && acceptsForeign) used.acceptsForeign = true;
+    if (isUnderWay && acceptsForeign && !used.acceptsForeign) {
+      // Said after the region there was refused: it is looked at again.
+      used.acceptsForeign = true;
+      used.refused = null;
+      used.dial();
+    }
     return isUnderWay ? "startedAlready" : "completedAlready";
   }
   if (replica === undefined) return "missing";
