@@ -49,7 +49,7 @@ export const Session = {
   state: 1,
   /** Low word, high word, here and below. What the process promoted itself with last. */
   generation: 2,
-  /** The last generation under which regions may have been changed. */
+  /** Regions may have been changed with the generations from `firstWritten` to this one. */
   written: 4,
   /** Highest generation that any extent carried when the volume became active. */
   highestSeen: 6,
@@ -59,6 +59,9 @@ export const Session = {
   claimedMs: 10,
   /** Three region ids, 16 bytes each; nil: that replica took no part. */
   regions: 12,
+  firstWritten: 24,
+  /** What reconciliation wrote into extents, one above those found; 0: nothing. */
+  reconciled: 26,
   /** Of words 0 to 62. */
   checksum: 63,
 } as const;

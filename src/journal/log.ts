@@ -47,6 +47,12 @@ export interface LogOwner {
   setAside(why: Fault): boolean;
 }
 
+/** Whether nobody but the sessions of this log need have written `found` into an extent. */
+const explains = (session: LogSession, found: bigint): boolean =>
+  found <= session.highestSeen ||
+  found === session.reconciled ||
+  (found >= session.firstWritten && found <= session.written);
+
 export class WriteLog implements Journal {
   readonly resume: Resume | null;
   readonly rowsMax: number;
@@ -117,7 +123,7 @@ export class WriteLog implements Journal {
     const { generation, regions, blockBytes } = this.#session;
     return {
       generation,
-      explains: (found) => found <= this.#session.highestSeen || found <= this.#session.written,
+      explains: (found) => explains(this.#session, found),
       regions: regions.filter((region) => region !== null),
       blockBytes,
       writes: reading.rows,
@@ -196,10 +202,17 @@ export class WriteLog implements Journal {
     const { pid } = this.#owner;
     this.#store({ generation, pid, claimedMs: this.#owner.nowMs() });
   }
-  activated({ highestSeen, regions, blockBytes }: JournalActivation): void {
-    const { generation } = this.#session;
-    const state = SessionState.open;
-    this.#store({ state, written: generation, highestSeen, regions, blockBytes });
+  activated({ highestSeen, reconciledWith, regions, blockBytes }: JournalActivation): void {
+    const { generation: written, state, firstWritten, reconciled } = this.#session;
+    this.#store({
+      state: SessionState.open,
+      written,
+      firstWritten: state === SessionState.open ? firstWritten : written,
+      highestSeen,
+      reconciled: reconciledWith ?? reconciled,
+      regions,
+      blockBytes,
+    });
   }
   joined(index: number, region: Uuid): void {
     const regions = this.#session.regions.map((was, i) => (i === index ? region : was));

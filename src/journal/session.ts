@@ -8,6 +8,8 @@ export interface LogSession {
   readonly state: SessionState;
   readonly generation: Generation;
   readonly written: Generation;
+  readonly firstWritten: Generation;
+  readonly reconciled: Generation;
   readonly highestSeen: Generation;
   /** 0: not known yet. */
   readonly blockBytes: number;
@@ -21,6 +23,8 @@ export const FIRST_SESSION: LogSession = {
   state: SessionState.clean,
   generation: 0n as Generation,
   written: 0n as Generation,
+  firstWritten: 0n as Generation,
+  reconciled: 0n as Generation,
   highestSeen: 0n as Generation,
   blockBytes: 0,
   pid: 0,
@@ -52,6 +56,8 @@ export class SessionRecords {
     words[base + Session.state] = session.state;
     memory.setU64(base + Session.generation, session.generation);
     memory.setU64(base + Session.written, session.written);
+    memory.setU64(base + Session.firstWritten, session.firstWritten);
+    memory.setU64(base + Session.reconciled, session.reconciled);
     memory.setU64(base + Session.highestSeen, session.highestSeen);
     words[base + Session.blockBytes] = session.blockBytes;
     words[base + Session.pid] = session.pid;
@@ -82,6 +88,8 @@ function readRecords(memory: LogMemory): { count: number; session: LogSession }[
       state: state as SessionState,
       generation: memory.u64(base + Session.generation) as Generation,
       written: memory.u64(base + Session.written) as Generation,
+      firstWritten: memory.u64(base + Session.firstWritten) as Generation,
+      reconciled: memory.u64(base + Session.reconciled) as Generation,
       highestSeen: memory.u64(base + Session.highestSeen) as Generation,
       blockBytes: words[base + Session.blockBytes]!,
       pid: words[base + Session.pid]!,

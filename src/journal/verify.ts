@@ -2,7 +2,7 @@ import type { Arena } from "../ports/arena.js";
 import type { Hasher } from "../ports/hasher.js";
 import { LogKind } from "../ports/journal.js";
 import { CONTEXT_BYTES, tailBytes } from "./layout.js";
-import type { LogRow } from "./reading.js";
+import type { LogReading, LogRow } from "./reading.js";
 
 /**
  * Whether the payload of `row` is what its contexts say; null: it is. `scratchAt`: room for the contexts of the largest row. The payload
@@ -33,4 +33,25 @@ export function payloadProblem(
   if (length.readBigUInt64LE() !== BigInt(row.payloadBytes))
     return `row ${row.row}: its contexts are damaged`;
   return null;
+}
+
+/** What a row has of the arena: its payload, and its contexts when they do not fit into the row. */
+export const payloadBytes = (row: LogRow): number =>
+  row.tailAt < 0 ? row.payloadBytes : row.payloadBytes + tailBytes(row.blocks);
+
+/** Reserves the payload of every row, before anything else is allocated, and checks it. Null, or what is wrong. */
+export function takePayload(reading: LogReading, arena: Arena, hasher: Hasher): string | null {
+  const rows = reading.rows.filter(({ at }) => at >= 0).sort((a, b) => a.at - b.at);
+  for (const row of rows)
+    if (!arena.reserve(row.at, payloadBytes(row)))
+      return `the payload of row ${row.row} overlaps that of another`;
+  const largest = rows.reduce((most, { blocks }) => Math.max(most, blocks), 1);
+  const scratchAt = arena.alloc(tailBytes(largest));
+  if (scratchAt < 0) return "no room is left in its arena";
+  const { blockBytes } = reading.session!;
+  let problem: string | null = null;
+  for (const row of rows)
+    problem ??= payloadProblem(row, blockBytes, row.at, arena, hasher, scratchAt);
+  arena.free(scratchAt);
+  return problem;
 }

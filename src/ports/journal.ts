@@ -47,6 +47,8 @@ export interface Journal {
   claimed(generation: Generation): void;
   /** We are about to change the regions for the first time with the generation claimed last. */
   activated(activation: JournalActivation): void;
+  /** A replica that took no part is equal to the others now, and does. */
+  joined(index: number, region: Uuid): void;
   /** The last flush of an orderly stop is done: a successor has nothing to finish, and starts as it likes. */
   emptied(): void;
   /** Somebody else wrote in between, so that the rows must never be written again. They are put aside for people to look at. */
@@ -56,6 +58,8 @@ export interface Journal {
 export interface JournalActivation {
   /** The highest generation that any extent of any replica carried. */
   readonly highestSeen: Generation;
+  /** What reconciliation is about to write into extents; null: there is nothing to reconcile. */
+  readonly reconciledWith: Generation | null;
   /** Of each replica that takes part; null: it does not, yet. */
   readonly regions: readonly (Uuid | null)[];
   readonly blockBytes: number;
@@ -99,6 +103,7 @@ export const nullJournal: Journal = {
   holds: () => false,
   claimed: () => {},
   activated: () => {},
+  joined: () => {},
   emptied: () => {},
   voided: () => {},
 };

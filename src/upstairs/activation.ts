@@ -224,6 +224,7 @@ export class Activation {
     }
     journal.activated({
       highestSeen,
+      reconciledWith: found.repairs.length > 0 ? found.generation : null,
       regions: replicas.map(({ index, region }) => (takesPart(index) ? region!.uuid : null)),
       blockBytes: replicas[places[0]!]!.region!.blockSize,
     });
@@ -235,19 +236,13 @@ export class Activation {
     this.#reconciledWith = found.generation;
     this.reconciling.begin(found, places, open);
   }
-  /** What somebody carries who is made equal to the others anyhow says nothing about who wrote. */
   #resumeProblem(places: readonly number[], sources: readonly number[]): Fault | null {
     const { replicas, ports } = this.#members;
     const { resume } = ports.journal;
     if (resume === null) return null;
     const participants = places.map((place) => {
       const { name, region, versions } = replicas[place]!;
-      const isSource = sources.includes(place);
-      return {
-        name,
-        region,
-        versions: isSource ? versions : { ...versions!, generations: new BigUint64Array(0) },
-      };
+      return { name, region: region!, versions: versions!, isSource: sources.includes(place) };
     });
     return resumeProblem(resume, participants);
   }

@@ -90,6 +90,7 @@ export class Returning {
     replica.givenUpFor = null;
     replica.mode = "new";
     this.#members.register.caughtUp(index);
+    this.#members.ports.journal.joined(index, replica.region!.uuid);
   }
   repairFailed(index: number, fault: Fault): void {
     this.#members.replicas[index]!.drop(fault);

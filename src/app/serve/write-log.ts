@@ -13,12 +13,12 @@ import {
 } from "../../host/log-file.js";
 import type { ArenaBacking, Host } from "../../host/open.js";
 import { decide } from "../../journal/decide.js";
-import { HEADER_BYTES, headBytes, ROWS_DEFAULT, tailBytes } from "../../journal/layout.js";
+import { HEADER_BYTES, headBytes, ROWS_DEFAULT } from "../../journal/layout.js";
 import { WriteLog } from "../../journal/log.js";
 import { LogMemory } from "../../journal/memory.js";
-import { headBytesOf, type LogReading, type LogRow, readLog } from "../../journal/reading.js";
+import { headBytesOf, type LogReading, readLog } from "../../journal/reading.js";
 import { readSession } from "../../journal/session.js";
-import { payloadProblem } from "../../journal/verify.js";
+import { payloadBytes, takePayload } from "../../journal/verify.js";
 import type { Notes } from "../../ports/notes.js";
 import { makeRuntimeFolder } from "../control/paths.js";
 import { asFault } from "../report.js";
@@ -138,9 +138,10 @@ export class OwnLog {
       const identity = { bootId: bootId(), volumeId, name, rows: ROWS_DEFAULT, bodyBytes };
       this.#log = WriteLog.create(memory, identity, owner);
     } else {
-      const problem = takePayload(reading, host);
+      const problem = takePayload(reading, host.arena, host.hasher);
       if (problem !== null) {
         this.#putAside(reading, problem);
+        this.#isAside = true;
         throw new Fault("TRIVET_E_LOG_CORRUPT", `${this.#file.path} is damaged: ${problem}`);
       }
       this.#log = WriteLog.resume(memory, reading, owner);
@@ -190,13 +191,16 @@ export class OwnLog {
       to = `${file.path}.${when}`;
       file.copyTo(to, ranges);
     }
-    const held = reading.rows.filter(({ answered }) => answered).length;
+    const answered = reading.rows.filter((row) => row.answered).length;
+    const holds =
+      reading.header === null
+        ? ""
+        : ` It holds ${reading.rows.length} writes, ${answered} of them acknowledged; trivet log dump shows them`;
     notes(
       "error",
       "log.aside",
-      `the write log is put aside as ${to} and not written again: ${why}. It holds ${reading.rows.length} writes, ${held} of them acknowledged; trivet log dump shows them`,
+      `the write log is put aside as ${to} and not written again: ${why}.${holds}`,
     );
-    this.#isAside = true;
   }
 }
 
@@ -224,27 +228,6 @@ function usedRanges(reading: LogReading): FileRange[] {
   const bodyAt = reading.header!.bodyAt;
   const payload = reading.rows
     .filter(({ at }) => at >= 0)
-    .map((row) => ({ at: bodyAt + row.at, bytes: reservedBytes(row) }));
+    .map((row) => ({ at: bodyAt + row.at, bytes: payloadBytes(row) }));
   return [{ at: 0, bytes: bodyAt }, ...payload];
-}
-
-const reservedBytes = (row: LogRow): number =>
-  row.tailAt < 0 ? row.payloadBytes : row.payloadBytes + tailBytes(row.blocks);
-
-/** Reserves the payload of every row, before anything else is, and checks it. Null, or what is wrong. */
-function takePayload(reading: LogReading, host: Host): string | null {
-  const { arena, hasher } = host;
-  const rows = reading.rows.filter(({ at }) => at >= 0).sort((a, b) => a.at - b.at);
-  for (const row of rows)
-    if (!arena.reserve(row.at, reservedBytes(row)))
-      return `the payload of row ${row.row} overlaps that of another`;
-  const largest = rows.reduce((most, { blocks }) => Math.max(most, blocks), 1);
-  const scratchAt = arena.alloc(tailBytes(largest));
-  if (scratchAt < 0) throw new Fault("TRIVET_E_MEMORY", "the arena has no room to check the log");
-  const blockBytes = reading.session!.blockBytes;
-  let problem: string | null = null;
-  for (const row of rows)
-    problem ??= payloadProblem(row, blockBytes, row.at, arena, hasher, scratchAt);
-  arena.free(scratchAt);
-  return problem;
 }
