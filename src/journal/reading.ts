@@ -11,6 +11,7 @@ import {
   MAGIC,
   NAME_BYTES_MAX,
   ROW_BYTES,
+  ROW_WORDS,
   ROWS_MAX,
   Row,
   RowState,
@@ -166,8 +167,7 @@ function readRows(
   }
   const nextPlace = (covered + count + 1) & mask;
   const next = rowBase(HEADER_BYTES / 4, nextPlace);
-  const nextIsComplete = words[next + Row.state] === RowState.complete;
-  if (count < header.rows && nextIsComplete && !isWhole(words, next))
+  if (count < header.rows && !mayBeUnused(words, next))
     problems.push(`row ${(covered + count + 1) | 0} is damaged`);
   for (const place of beingWritten)
     if (place !== nextPlace || count === header.rows)
@@ -184,6 +184,14 @@ function readCovered(words: Int32Array, rows: number, problems: string[]): numbe
   const between = (first - second) | 0;
   if (between < 0 || between > rows) problems.push("the two marks of what is covered disagree");
   return between < 0 ? first : second;
+}
+
+/** The place of the next row: never used, or half written, or a whole row that is covered. Anything else was a row that counted. */
+function mayBeUnused(words: Int32Array, base: number): boolean {
+  const state = words[base + Row.state]!;
+  if (state === RowState.complete) return isWhole(words, base);
+  if (state === RowState.beingWritten) return true;
+  return words.subarray(base, base + ROW_WORDS).every((word) => word === 0);
 }
 
 function whatIs(words: Int32Array, place: number): string {
@@ -245,7 +253,7 @@ function readRow(
     at,
     tailAt,
     tail:
-      kind === LogKind.write && hasInline ? memory.copy(base + Row.tail, SHORT_TAIL_BYTES) : null,
+      kind === LogKind.write && hasInline ? memory.copy(base + Row.tail, tailBytes(blocks)) : null,
     answered: words[base + Row.answered] !== 0,
     payloadBytes,
   };

@@ -16,7 +16,7 @@ import { FakeArena } from "./arena.js";
 import { FakeHasher } from "./hasher.js";
 import { type FakeStream, link } from "./link.js";
 import { type Manner, ModelReplica, regionOf } from "./replica.js";
-import { Guest, UPSTAIRS_ID } from "./upstairs-stage.js";
+import { FakeKeeper, Guest, UPSTAIRS_ID } from "./upstairs-stage.js";
 import type { World } from "./world.js";
 
 // Servers that die, and what outlives them: the memory that their write log lies in. Nothing of a dead one runs any more.
@@ -48,6 +48,8 @@ export interface KeptOptions {
   readonly manner?: Partial<Manner>;
   readonly degradedAfterMs?: number | null;
   readonly latencyMs?: number;
+  /** For mistakes planted on purpose: done to every journal before it is used. */
+  readonly tamper?: (journal: Journal, world: World) => void;
 }
 
 /** Three model replicas, and one host after another's process on it. */
@@ -80,6 +82,7 @@ export class KeptHost {
   /** Null: no log is left here. */
   memory: KeptMemory | null = null;
   lastUsed = 0n;
+  readonly record = new FakeKeeper();
   clockOffset = 0;
   readonly upstairsId: Uuid;
   readonly setAside: { readonly why: Fault; readonly reading: LogReading }[] = [];
@@ -138,6 +141,7 @@ export class Life implements Clock, Dialer {
       this.#memory = { head, body: bytes.subarray(0, host.arenaBytes) };
       this.journal = this.#open(old, hasher);
       host.memory = this.#memory;
+      volume.options.tamper?.(this.journal, this.world);
     }
     const { ack, tuning, degradedAfterMs } = volume.options;
     this.upstairs = new Upstairs(
@@ -153,6 +157,7 @@ export class Life implements Clock, Dialer {
           },
         },
         ack: ack ?? "quorum",
+        record: host.record,
         degradedAfterMs: degradedAfterMs ?? null,
         ...options,
         tuning: { redialFirstMs: 20, redialMs: 50, dialTimeoutMs: 100, ...tuning },
