@@ -5,10 +5,9 @@ import { World } from "./world.js";
 
 export interface KeptStorm extends KeptOptions {
   readonly seed: number;
-  /** Events of each life until it is killed: a fixed number, or up to one. */
-  readonly killAt?: number;
+  /** Events of each life until it is killed: fixed numbers, or up to one. */
+  readonly killAt?: readonly number[];
   readonly killBefore?: number;
-  /** Also while it is starting. */
   readonly lives?: number;
   readonly mishaps?: number;
 }
@@ -58,7 +57,7 @@ export function keptStorm(hash: XXHashAPI, options: KeptStorm): KeptOutcome {
     const life = host.start();
     if (life.journal.resume !== null) resumed += 1;
     reissued += life.journal.resume?.writes.length ?? 0;
-    const killAt = options.killAt ?? 1 + below(options.killBefore ?? 3000);
+    const killAt = options.killAt?.[number] ?? 1 + below(options.killBefore ?? 3000);
     let events = 0;
     world.onEvent = () => {
       events += 1;
