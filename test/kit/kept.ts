@@ -21,7 +21,9 @@ import type { World } from "./world.js";
 
 // Servers that die, and what outlives them: the memory that their write log lies in. Nothing of a dead one runs any more.
 
-const STREAM_BYTES = 2 * 1024 * 1024;
+// Small, because many are made: three inboxes and what is composed; a frame of the whole volume.
+const STREAM_BYTES = 1024 * 1024;
+const REPLICA_BYTES = 2 * 1024 * 1024;
 export const BOOT_ID = "aaaaaaaa-0000-4000-8000-000000000001" as Uuid;
 
 /** What a tmpfs keeps: head and arena of one log. */
@@ -64,9 +66,10 @@ export class KeptVolume {
     this.world = world;
     this.hash = hash;
     this.options = options;
-    this.replicas = [0, 1, 2].map(
-      (index) => new ModelReplica(world, regionOf(index), hash, { jobMs: 3, ...options.manner }),
-    );
+    this.replicas = [0, 1, 2].map((index) => {
+      const manner = { jobMs: 3, ...options.manner };
+      return new ModelReplica(world, regionOf(index), hash, manner, REPLICA_BYTES);
+    });
     for (const replica of this.replicas) replica.peers = this.replicas;
   }
   get violations(): string[] {
@@ -91,7 +94,7 @@ export class KeptHost {
     this.volume = volume;
     this.upstairsId = upstairsId;
     this.rows = volume.options.rows ?? 64;
-    this.arenaBytes = volume.options.arenaBytes ?? 4 * 1024 * 1024;
+    this.arenaBytes = volume.options.arenaBytes ?? 2 * 1024 * 1024;
   }
 
   /** What a server would do with the log that is here. */

@@ -70,7 +70,7 @@ export interface Manner {
 export class ModelReplica {
   readonly world: World;
   readonly region: RegionDefinition;
-  readonly arena = new FakeArena(16 * 1024 * 1024);
+  readonly arena: FakeArena;
   readonly manner: Manner;
   readonly blocks = new Map<number, Block>();
   readonly extents: ExtentState[];
@@ -94,7 +94,9 @@ export class ModelReplica {
     region: RegionDefinition,
     hash: XXHashAPI,
     manner: Partial<Manner> = {},
+    arenaBytes = 16 * 1024 * 1024,
   ) {
+    this.arena = new FakeArena(arenaBytes);
     this.world = world;
     this.region = region;
     this.#hash = hash;
