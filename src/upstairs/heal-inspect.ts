@@ -48,22 +48,31 @@ export class Inspector {
 
   /** Whether the answer may be given to a guest; if not, what is wrong is marked and told. */
   isGood(response: ReadResponseFrame, slot: number, lane: Lane): boolean {
-    const { table, ports, blockBytes, lanes } = this.#core;
+    const { table, ports, blockBytes } = this.#core;
     if (!this.isAnswer(response, slot, lane)) return false;
     const start = table.start[slot]!;
     const first = firstBadBlock(response, ports.arena, ports.hasher, blockBytes);
     const isClean = first < 0;
-    if (!isClean)
-      eachBadBlock(response, ports.arena, ports.hasher, blockBytes, (index, wrong) => {
-        const isHash = wrong === Wrong.hash;
-        const news = lane.markBad(start + index, 1, isHash ? Bad.damaged : Bad.unreadable);
-        const problem = isHash ? "its data does not agree with its hash" : "it should be empty";
-        this.#badBlocks.found(lane, start + index, 1, news, problem);
-      });
-    if (response.emptyCount > 0 && lanes.some((l) => l !== lane && l.bad.size > 0))
+    if (!isClean) this.#markBad(response, start, lane);
+    if (response.emptyCount > 0 && this.#othersHaveBad(lane))
       return this.#isTrulyEmpty(response, start, lane) && isClean;
     if (isClean && lane.bad.size > 0) lane.written(start, response.contextsCount);
     return isClean;
+  }
+  #markBad(response: ReadResponseFrame, start: number, lane: Lane): void {
+    const { ports, blockBytes } = this.#core;
+    eachBadBlock(response, ports.arena, ports.hasher, blockBytes, (index, wrong) => {
+      const isHash = wrong === Wrong.hash;
+      const news = lane.markBad(start + index, 1, isHash ? Bad.damaged : Bad.unreadable);
+      const problem = isHash ? "its data does not agree with its hash" : "it should be empty";
+      this.#badBlocks.found(lane, start + index, 1, news, problem);
+    });
+  }
+  #othersHaveBad(lane: Lane): boolean {
+    const { lanes } = this.#core;
+    for (let r = 0; r < lanes.length; r++)
+      if (lanes[r] !== lane && lanes[r]!.bad.size > 0) return true;
+    return false;
   }
   /**
    * "Never written" is no answer for a block that another replica has, damaged: this one may have lost it. When two
