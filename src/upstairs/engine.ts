@@ -451,9 +451,10 @@ export class Engine {
     if (this.#drained === null || this.openCount > 0 || !this.#flushes.isIdle) return;
     const then = this.#drained;
     this.#drained = null;
-    // Whoever is away now is not waited for: reconciliation sees to it at the next start.
+    // Whoever is away now is not waited for: reconciliation sees to it at the next start. Also one that had done everything: if
+    // another has not, there will be a last flush, which would be held for it.
     for (const lane of core.lanes)
-      if (lane.standing === "offline" && lane.heldJobs > 0 && core.canDoWithout(lane))
+      if (lane.standing === "offline" && core.table.liveCount > 0 && core.canDoWithout(lane))
         core.hooks.givenUp(
           lane.index,
           new Fault("TRIVET_E_CONNECTION", `replica ${lane.index} is away while the volume stops`),

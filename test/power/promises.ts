@@ -21,8 +21,8 @@ type Pending = {
 /**
  * What a region may hold after a power cut, told by nothing but what its program heard and said. A block must show what
  * an answered flush covers or something newer; an extent must carry at least the answered number; one that is clean must hold exactly
- * what its number stands for; an extent that was replaced must be the old one or the new one, as a whole. While an extent is
- * replaced nobody may have written to it what is carried out later.
+ * what its number stands for; an extent that was replaced must be the old one or the new one, as a whole. Writes that
+ * were not answered when an extent is replaced are taken to wait for the end of that.
  */
 export class Promises {
   readonly #region: RegionDefinition;
@@ -201,23 +201,45 @@ export class Promises {
   /** From here on either file may be found. Which promises hold then is decided by the lower number. */
   #replace(extent: number, found: Found): void {
     const { extentSize } = this.#region;
+    const first = extent * extentSize;
     this.#epochs[extent]! += 1;
     const floors: [number, number][] = [];
-    for (let block = extent * extentSize; block < (extent + 1) * extentSize; block++) {
+    for (let block = first; block < first + extentSize; block++) {
       this.#add(block, found.keys[block]!);
-      floors.push([block, this.#now[block]!.from]);
+      floors.push([block, this.#now[block]!.to]);
     }
-    const { flushNumber } = found.extents[extent]!;
+    const { flushNumber, dirty } = found.extents[extent]!;
     this.#keep(extent, flushNumber);
     this.#numbers[extent] = Math.min(this.#numbers[extent]!, flushNumber);
     this.#sent[extent] = flushNumber;
-    this.#dirty.delete(extent);
+    const isWritten = this.#writtenLater(first, first + extentSize);
+    // With a flush under way nobody knows whether it or the next one will find something to do.
+    if ((dirty || isWritten) && this.#jobs.size === 0) this.#dirty.add(extent);
+    else this.#dirty.delete(extent);
     // A flush that came before may be carried out on either.
     for (const [name, job] of this.#jobs) {
       this.#keep(extent, job.number);
       this.#jobs.set(name, { ...job, numbers: job.numbers.filter(([e]) => e !== extent) });
     }
     this.#replaced[extent] = { number: flushNumber, floors, numbers: [[extent, flushNumber]] };
+  }
+  /** Writes that wait for the end of a repair come after what it brings. */
+  #writtenLater(first: number, end: number): boolean {
+    let found = false;
+    for (const [name, blocks] of this.#under) {
+      const moved = blocks.map(([block, version]): [number, number] => {
+        if (block < first || block >= end) return [block, version];
+        const from = this.#now[block]!.from;
+        this.#add(block, this.#versions[block]![version]!.key);
+        const { to } = this.#now[block]!;
+        // Some of them may be covered by a flush and others not.
+        this.#now[block] = { from, to };
+        found = true;
+        return [block, to];
+      });
+      this.#under.set(name, moved);
+    }
+    return found;
   }
 
   /** What was not answered may have been done or not. */

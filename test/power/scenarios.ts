@@ -1,4 +1,5 @@
 import { writeFileSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
 import { NbdClient } from "../acceptance/client.js";
 import { freePort, Server, serveRegion, targetOptions } from "../kit/programs.js";
 import { prng } from "../kit/world.js";
@@ -249,9 +250,11 @@ export const served = (shape: Shape, seed: number, options: RunOptions = {}): Pr
     const others = await Promise.all(["b", "c"].map((name) => stage.serveBeside(name, shape)));
     const nbdPort = await freePort();
     const targets = [mine, ...others].map(({ port }) => `127.0.0.1:${port}`);
-    const start = async (): Promise<{ server: Server; client: NbdClient }> => {
+    const start = async (...more: string[]): Promise<{ server: Server; client: NbdClient }> => {
       const where = ["--address", `127.0.0.1:${nbdPort}`, "--state-dir", stage.beside("state")];
-      const server = new Server("trivet", ["serve", ...targetOptions(targets), ...where]);
+      const memory = ["--arena", "64M"];
+      const args = ["serve", ...targetOptions(targets), ...where, ...memory, ...more];
+      const server = new Server("trivet", args);
       await server.says(/serving \d/);
       return { server, client: await NbdClient.connect({ port: nbdPort }) };
     };
@@ -284,6 +287,20 @@ export const served = (shape: Shape, seed: number, options: RunOptions = {}): Pr
       await work(15);
       await client.flush();
     }
+    // The others start without it, and when it comes back it is repaired while clients go on.
+    mine.server.child.kill("SIGKILL");
+    await stage.ended(mine.server);
+    client.close();
+    await server.stop();
+    ({ server, client } = await start("--degraded-after", "1s"));
+    await work(15);
+    mine = await stage.serve({ ...options, port: mine.port });
+    const repaired = server.says(/"repair\.done"/);
+    for (let isDone = false; !isDone; ) {
+      await work(3);
+      isDone = await Promise.race([repaired.then(() => true), sleep(50).then(() => false)]);
+    }
+    await client.flush();
     client.close();
     await server.stop();
     mine.server.child.kill("SIGTERM");

@@ -6,7 +6,7 @@ import { examine, SCENARIOS, summary } from "./suite.js";
 // Power cuts of a real downstairs, at every moment of its life and in many ways each (README.md).
 
 const SEED = Number(process.env.SEED ?? 1);
-const DRAWS = Number(process.env.DRAWS ?? 10);
+const DRAWS = Number(process.env.DRAWS ?? 8);
 const STATES_MIN = 10_000;
 /** Opened by the real program as well, of each scenario. */
 const SAMPLED = 8;

@@ -36,6 +36,30 @@ t.test("a replica that leaves during the last flush is not waited for", async (t
   t.equal(stage.arena.allocations, 0);
 });
 
+t.test("nor is one that dies during the last flush, and stays away", async (t) => {
+  const stage = active();
+  stage.guest.write(0, block(1));
+  stage.world.advance(10);
+  stage.replicas[2]!.manner.deaf = (message) => message.kind === "Flush";
+  stage.world.after(100, () => stage.replicas[2]!.crash());
+  t.equal(stage.stop(10_000), null);
+  for (const index of [0, 1]) t.ok(stage.replicas[index]!.extents[0]!.dirty === false);
+  t.equal(stage.arena.allocations, 0);
+});
+
+t.test("nor is one that died with nothing left to do, while another is still behind", async (t) => {
+  const stage = active();
+  stage.replicas[2]!.manner.jobMs = 200;
+  stage.guest.write(0, block(1));
+  const flush = stage.guest.flush();
+  t.ok(stage.pass(100, () => stage.guest.status(flush) === DeviceStatus.ok));
+  stage.replicas[0]!.crash();
+  stage.world.advance(1);
+  t.equal(stage.stop(10_000), null);
+  t.ok(stage.replicas[2]!.extents[0]!.dirty === false, "the one behind is waited for");
+  t.equal(stage.arena.allocations, 0);
+});
+
 t.test("after a stop no timer is left that would keep the process", async (t) => {
   const stage = active();
   const { world } = stage;
