@@ -88,7 +88,7 @@ export class LiveRepair implements Repairing {
     return this.#parts.pace.bytesPerSecond;
   }
   setRate(bytesPerSecond: number): void {
-    this.#parts.pace.setRate(bytesPerSecond);
+    this.#parts.pace.setRate(bytesPerSecond, this.#core.ports.clock.nowMs());
     this.#round?.hurry();
   }
 

@@ -10,35 +10,41 @@
  * Neither holds up an extent that a write waits for: that is decided by the caller, and the bytes are paid for afterwards.
  */
 export class RepairPace {
-  bytesPerSecond: number;
-  #paidUntilMs = 0;
+  #bytesPerSecond: number;
   #restUntilMs = 0;
-  /** What the last extent cost, so that a new rate counts for it at once. */
-  #lastBytes = 0;
-  #lastMs = 0;
+  /** What is not paid for yet, as of a moment. */
+  #debtBytes = 0;
+  #asOfMs = 0;
 
   constructor(bytesPerSecond: number) {
-    this.bytesPerSecond = bytesPerSecond;
+    this.#bytesPerSecond = bytesPerSecond;
+  }
+
+  get bytesPerSecond(): number {
+    return this.#bytesPerSecond;
+  }
+  setRate(bytesPerSecond: number, nowMs: number): void {
+    this.#settle(nowMs);
+    this.#bytesPerSecond = bytesPerSecond;
   }
 
   /** An extent is finished that was begun at `startedMs`. */
   extentDone(startedMs: number, nowMs: number, bytes: number, guestAsked: boolean): void {
     this.#restUntilMs = guestAsked ? nowMs + (nowMs - startedMs) : nowMs;
-    this.#lastMs = Math.max(this.#paidUntilMs, startedMs);
-    this.#lastBytes = bytes;
-    this.#pay();
+    this.#settle(startedMs);
+    this.#debtBytes += bytes;
   }
-  setRate(bytesPerSecond: number): void {
-    this.bytesPerSecond = bytesPerSecond;
-    this.#pay();
-  }
-  #pay(): void {
-    const ms = this.bytesPerSecond > 0 ? (this.#lastBytes * 1000) / this.bytesPerSecond : 0;
-    this.#paidUntilMs = this.#lastMs + ms;
+  #settle(atMs: number): void {
+    if (atMs <= this.#asOfMs) return;
+    const paid = ((atMs - this.#asOfMs) * this.#bytesPerSecond) / 1000;
+    this.#debtBytes = this.#bytesPerSecond > 0 ? Math.max(0, this.#debtBytes - paid) : 0;
+    this.#asOfMs = atMs;
   }
 
   /** The earliest moment for the next one. */
   get nextMs(): number {
-    return Math.max(this.#paidUntilMs, this.#restUntilMs);
+    if (this.#bytesPerSecond === 0) return this.#restUntilMs;
+    const paidMs = this.#asOfMs + (this.#debtBytes * 1000) / this.#bytesPerSecond;
+    return Math.max(paidMs, this.#restUntilMs);
   }
 }

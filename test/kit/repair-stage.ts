@@ -1,4 +1,5 @@
 import type { XXHashAPI } from "xxhash-wasm";
+import { Engine } from "../../src/upstairs/engine.js";
 import type { Tuning } from "../../src/upstairs/options.js";
 import type { Manner } from "./replica.js";
 import { Judge } from "./upstairs-judge.js";
@@ -28,7 +29,15 @@ export class RepairStage {
       ...options,
       tuning: { ...QUICK, ...options.tuning },
     });
+    const engines: Engine[] = [];
+    const { open } = Engine.prototype;
+    Engine.prototype.open = function (...args) {
+      engines.push(this);
+      return open.apply(this, args);
+    };
     const fault = this.stage.activate();
+    Engine.prototype.open = open;
+    this.engine = engines[0]!;
     if (fault !== null) throw new Error(`no activation: ${fault?.line}`);
     this.judge = new Judge(this.stage);
     const { region } = this.stage.replicas[0]!;
@@ -38,6 +47,9 @@ export class RepairStage {
     for (let start = 0; start < this.blocks; start += this.extentBlocks) this.judge.write(start, 3);
     this.flush();
   }
+
+  /** For what no event from outside brings about. */
+  readonly engine: Engine;
 
   get world(): World {
     return this.stage.world;
