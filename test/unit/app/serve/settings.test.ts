@@ -112,6 +112,25 @@ t.test("two without the third, and what may be taken for granted", async (t) => 
   removeFolder(folder);
 });
 
+t.test("how fast a replica is repaired", async (t) => {
+  t.equal(settings(...targets).repairBytesPerSecond, 0);
+  t.equal(settings(...targets, "--repair-rate", "20M").repairBytesPerSecond, 20 * 1024 * 1024);
+  for (const bad of ["fast", "-1", ""])
+    t.throws(() => settings(...targets, "--repair-rate", bad), {
+      code: "TRIVET_E_USAGE",
+      message: /--repair-rate/,
+    });
+  const folder = makeFolder();
+  const path = join(folder, "v.toml");
+  const base = 'target = ["10.0.0.1:1", "10.0.0.2:2", "10.0.0.3:3"]\n';
+  writeFileSync(path, `${base}repair-rate = "8M"\n`);
+  t.equal(settings(path).repairBytesPerSecond, 8 * 1024 * 1024);
+  t.equal(settings(path, "--repair-rate", "0").repairBytesPerSecond, 0, "the option wins");
+  writeFileSync(path, `${base}repair-rate = "soon"\n`);
+  t.throws(() => settings(path), { code: "TRIVET_E_CONFIG", message: /v\.toml:2:1: repair-rate/ });
+  removeFolder(folder);
+});
+
 t.test("how often and how fast the replicas are compared", async (t) => {
   const day = 86_400_000;
   t.equal(settings(...targets).scrubEveryMs, 30 * day);
