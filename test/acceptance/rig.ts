@@ -99,6 +99,8 @@ export class Rig {
   /** What servers keep over a restart, in memory. */
   readonly runtime = makeRuntimeFolder();
   readonly ports: number[] = [];
+  /** Where a server is told that a replica is, when something stands between them. */
+  readonly detours = new Map<number, number>();
   nbdPort = 0;
   readonly downstairs: (Program | undefined)[] = [];
   server: Program | undefined;
@@ -154,7 +156,10 @@ export class Rig {
   }
   /** RUNTIME_DIRECTORY in `env` makes it a server of another host. */
   launch(args: readonly string[], env: NodeJS.ProcessEnv = process.env): Program {
-    const targets = this.ports.flatMap((port) => ["--target", `127.0.0.1:${port}`]);
+    const targets = this.ports.flatMap((port, i) => [
+      "--target",
+      `127.0.0.1:${this.detours.get(i) ?? port}`,
+    ]);
     const state = ["--state-dir", join(this.dir, "state")];
     const program = new Program(join(BIN, "trivet"), ["serve", ...targets, ...state, ...args], {
       RUNTIME_DIRECTORY: this.runtime,
