@@ -81,8 +81,9 @@ class Episode {
         }),
       );
     const targets = replicas.map(({ data }) => data);
-    const { arenaBytes, ack, tuning } = plan;
-    const parts = { world, network, hash, trace, model, targets, arenaBytes, ack, tuning, failed };
+    const { arenaBytes, ack, tuning, degradedAfterMs } = plan;
+    const ways = { arenaBytes, ack, tuning, degradedAfterMs };
+    const parts = { world, network, hash, trace, model, targets, failed, ...ways };
     const hosts = [new HostBox(0, parts), new HostBox(1, parts)];
     const guests = new Guests({ world, network, plan, model, hosts, trace, failed }, sectors);
     this.#replicas = replicas;

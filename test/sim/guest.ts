@@ -5,6 +5,7 @@ import type { FakeArena } from "../kit/arena.js";
 import { CMD, infoData, OPT, option, u32 } from "../kit/nbd-client.js";
 import type { Incarnation, ReadRecord, VolumeModel, WriteRecord } from "./model.js";
 import { fillSector, SECTOR_BYTES, sectorStamp } from "./pattern.js";
+import type { Trace } from "./trace.js";
 
 // One NBD connection of a guest: many requests at a time, every answer judged by the model. Knows the protocol by
 // itself; nothing of src/nbd is used.
@@ -32,6 +33,7 @@ interface Request {
 
 export interface GuestOwner {
   readonly model: VolumeModel;
+  readonly trace: Trace;
   /** One more request was answered. */
   answered(guest: GuestConnection): void;
   failed(text: string): void;
@@ -138,6 +140,7 @@ export class GuestConnection implements StreamHandler {
     const cookie = this.#cookie++;
     this.#requests.set(cookie, request);
     const { sector, count, write } = request;
+    this.#owner.trace.add("nbd", () => `${this.host.name} ${cookie}: ${describe(request)}`);
     const payload = request.kind === "write" ? write : null;
     this.#send(command, flags, cookie, sector * SECTOR_BYTES, count * SECTOR_BYTES, payload);
   }
@@ -286,6 +289,10 @@ export class GuestConnection implements StreamHandler {
     const { model } = this.#owner;
     this.#requests.delete(cookie);
     const { kind, sector, count, write, read } = request;
+    this.#owner.trace.add("nbd", () => {
+      const what = kind === "read" ? describe(request) : kind;
+      return `${this.host.name} ${cookie}: ${what} answered${error === 0 ? "" : ` ${error}`}`;
+    });
     if (error !== 0) {
       this.#owner.failed(`${kind} of ${sector}+${count} ended with error ${error}`);
       if (read !== null) model.forgetRead(read);
@@ -298,6 +305,12 @@ export class GuestConnection implements StreamHandler {
     else if (kind === "flush") model.endFlush(this.host.life, request.begun);
     this.#owner.answered(this);
   }
+}
+
+function describe({ kind, sector, count, write }: Request): string {
+  if (kind === "flush") return kind;
+  const stamp = write === null || write.stamp === 0 ? "" : ` ${write.stamp}`;
+  return `${kind}${stamp} ${sector}+${count}${write?.stable === true ? " fua" : ""}`;
 }
 
 const sectorBuffer = Buffer.alloc(SECTOR_BYTES);

@@ -28,6 +28,7 @@ export interface GuestsParts {
  */
 export class Guests implements GuestOwner {
   readonly model: VolumeModel;
+  readonly trace: Trace;
   readonly #parts: GuestsParts;
   readonly #process: Process;
   readonly #sectors: number;
@@ -44,6 +45,7 @@ export class Guests implements GuestOwner {
   constructor(parts: GuestsParts, sectors: number) {
     this.#parts = parts;
     this.model = parts.model;
+    this.trace = parts.trace;
     this.#sectors = sectors;
     this.#limit = parts.plan.requests;
     this.#process = new Process(parts.world, new Machine("10.0.2.1"), GUEST_ARENA_BYTES);

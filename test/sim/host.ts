@@ -5,6 +5,7 @@ import { NbdServer } from "../../src/nbd/server.js";
 import { nullJournal } from "../../src/ports/journal.js";
 import type { Address } from "../../src/ports/stream.js";
 import type { Tuning } from "../../src/upstairs/options.js";
+import type { VolumeRecord } from "../../src/upstairs/record.js";
 import { Upstairs } from "../../src/upstairs/upstairs.js";
 import { UnalignedDevice } from "../../src/volume/unaligned.js";
 import { FakeHasher } from "../kit/hasher.js";
@@ -29,6 +30,7 @@ export interface HostParts {
   readonly arenaBytes: number;
   readonly ack: "quorum" | "buffered";
   readonly tuning: Partial<Tuning>;
+  readonly degradedAfterMs: number | null;
   /** Something happened that no plan provides for. */
   readonly failed: (text: string) => void;
 }
@@ -54,6 +56,7 @@ export class HostBox {
   /** The state file. */
   readonly #upstairsId: Uuid;
   #lastUsed = 0n;
+  #record: VolumeRecord | null = null;
   readonly #parts: HostParts;
   #upstairs: Upstairs | null = null;
   #silent: FakeStream[] = [];
@@ -83,6 +86,7 @@ export class HostBox {
     this.#wanted = true;
     if (this.process !== null || !this.machine.isPowered) return;
     const { world, network, hash, trace, model, targets, arenaBytes, ack, tuning } = this.#parts;
+    const { degradedAfterMs } = this.#parts;
     this.starts += 1;
     this.isSuperseded = false;
     const name = `${this.name}.${this.starts}`;
@@ -105,6 +109,16 @@ export class HostBox {
         },
         ack,
         tuning,
+        degradedAfterMs,
+        record: {
+          last: this.#record,
+          save: (record, then) => {
+            process.after(world.chance() * 3, () => {
+              this.#record = record;
+              then(null);
+            });
+          },
+        },
       },
       {
         dialer: network.dialer(process),

@@ -69,6 +69,8 @@ export interface Plan {
   readonly arenaBytes: number;
   readonly ack: "quorum" | "buffered";
   readonly tuning: Partial<Tuning>;
+  /** Null: a volume never starts without its third replica. */
+  readonly degradedAfterMs: number | null;
   readonly guests: number;
   readonly depth: number;
   /** Most sectors of a request. */
@@ -127,6 +129,7 @@ export function planOf(seed: number, options: PlanOptions = {}): Plan {
     arenaBytes: (isTight ? 4 : 8) * 1024 * 1024,
     ack: chance() < 0.3 ? "buffered" : "quorum",
     tuning: { ...(isPatient ? {} : quick), ...(isTight ? tight : {}) },
+    degradedAfterMs: pick(null, 0, 300, 30_000),
     guests: pick(1, 2, 3),
     depth: pick(1, 4, 16),
     sectorsMax: pick(4, 8, 40),
