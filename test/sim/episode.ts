@@ -176,7 +176,10 @@ class Episode {
     const status = this.#host?.upstairs?.status();
     return (
       this.#guests.connections.some((one) => one.isReady) &&
-      status?.replicas.some(({ phase }) => phase === "liveRepairReady") === true
+      status?.replicas.some(
+        ({ phase, refused }) =>
+          phase === "liveRepairReady" || refused?.includes("--accept-foreign") === true,
+      ) === true
     );
   }
   #restart(): void {
@@ -186,6 +189,8 @@ class Episode {
       stopped = true;
       host.start();
     });
+    // A region that this host cannot know, because another one used the volume before (README).
+    host.accept = { foreign: true };
     const isSettled = (): boolean => stopped && (this.#isWhole() || this.#needsRestart());
     if (!this.#pass(RECOVERY_MS, isSettled))
       this.#fail(`not whole after a restart: ${this.#state()}`);

@@ -5,6 +5,7 @@ import { NbdServer } from "../../src/nbd/server.js";
 import { nullJournal } from "../../src/ports/journal.js";
 import type { Address } from "../../src/ports/stream.js";
 import type { Tuning } from "../../src/upstairs/options.js";
+import type { Accept } from "../../src/upstairs/quorum.js";
 import type { VolumeRecord } from "../../src/upstairs/record.js";
 import { Upstairs } from "../../src/upstairs/upstairs.js";
 import { UnalignedDevice } from "../../src/volume/unaligned.js";
@@ -52,6 +53,8 @@ export class HostBox {
   /** It was told that another host has the volume; started again only by an operator. */
   isSuperseded = false;
   isStopping = false;
+  /** What the operator adds to the command line. */
+  accept: Accept = {};
   starts = 0;
   /** The state file. */
   readonly #upstairsId: Uuid;
@@ -110,6 +113,7 @@ export class HostBox {
         ack,
         tuning,
         degradedAfterMs,
+        accept: this.accept,
         record: {
           last: this.#record,
           save: (record, then) => {
