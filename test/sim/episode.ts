@@ -49,6 +49,7 @@ class Episode {
   readonly #guests: Guests;
   readonly #faults: Faults;
   readonly #hash: XXHashAPI;
+  #isEnding = false;
 
   constructor(plan: Plan, hash: XXHashAPI, traceLines: number) {
     this.#plan = plan;
@@ -81,8 +82,8 @@ class Episode {
         }),
       );
     const targets = replicas.map(({ data }) => data);
-    const { arenaBytes, ack, tuning, degradedAfterMs } = plan;
-    const ways = { arenaBytes, ack, tuning, degradedAfterMs };
+    const { arenaBytes, ack, tuning, degradedAfterMs, logRows } = plan;
+    const ways = { arenaBytes, ack, tuning, degradedAfterMs, logRows };
     const parts = { world, network, hash, trace, model, targets, failed, ...ways };
     const hosts = [new HostBox(0, parts), new HostBox(1, parts)];
     const guests = new Guests({ world, network, plan, model, hosts, trace, failed }, sectors);
@@ -147,19 +148,26 @@ class Episode {
   /** Liveness: with nothing going wrong any more everything is answered, and three replicas take part. */
   #recover(): void {
     const guests = this.#guests;
+    this.#watch();
     guests.more(50);
     for (let before = -1; !guests.isDone && before !== guests.answeredCount; ) {
       before = guests.answeredCount;
       this.#pass(RECOVERY_MS, () => guests.isDone);
     }
     if (!guests.isDone) this.#fail(`not live again: ${this.#state()}`);
-    if (!this.#pass(RECOVERY_MS, () => this.#isWhole() || this.#needsRestart()))
+    if (!this.#pass(RECOVERY_MS, () => this.#isWhole() || this.#isForeign()))
       this.#fail(`not whole again: ${this.#state()}`);
     if (!this.#isWhole()) this.#restart();
     guests.readAll();
     guests.flushOnce();
     if (!this.#pass(RECOVERY_MS, () => guests.isDone))
       this.#fail(`reading everything: ${this.#state()}`);
+  }
+  /** The operator sees to it that some host serves, though one that was superseded stays down by itself. */
+  #watch(): void {
+    if (this.#isEnding) return;
+    if (!this.#hosts.some((host) => host.process !== null)) this.#hosts[0]!.start();
+    this.#world.after(5000, () => this.#watch());
   }
   get #host(): HostBox | undefined {
     return this.#hosts.find((host) => host.isServing);
@@ -171,39 +179,27 @@ class Episode {
       replicas?.every(({ phase, jobs }) => phase === "active" && jobs === 0) === true
     );
   }
-  /** Somebody was given up for good: the operator restarts the server, which makes the regions equal. */
-  #needsRestart(): boolean {
-    const status = this.#host?.upstairs?.status();
-    return (
-      this.#guests.connections.some((one) => one.isReady) &&
-      status?.replicas.some(
-        ({ phase, refused }) =>
-          phase === "liveRepairReady" || refused?.includes("--accept-foreign") === true,
-      ) === true
-    );
+  /** A region that this host cannot know, because another one used the volume before. */
+  #isForeign(): boolean {
+    const replicas = this.#host?.upstairs?.status().replicas;
+    return replicas?.some(({ refused }) => refused?.includes("--accept-foreign")) === true;
   }
+  /** What the operator does then. */
   #restart(): void {
     const host = this.#host!;
     let stopped = false;
     host.stop(() => {
       stopped = true;
+      host.accept = { foreign: true };
       host.start();
     });
-    // A region that this host cannot know, because another one used the volume before (README).
-    host.accept = { foreign: true };
-    const isSettled = (): boolean => stopped && (this.#isWhole() || this.#needsRestart());
-    if (!this.#pass(RECOVERY_MS, isSettled))
+    if (!this.#pass(RECOVERY_MS, () => stopped && this.#isWhole()))
       this.#fail(`not whole after a restart: ${this.#state()}`);
-  }
-  /** Those that take part, or all when there is no telling. */
-  #whole(): ReplicaBox[] {
-    const status = this.#host?.upstairs?.status();
-    return this.#replicas.filter((_, i) => status?.replicas[i]?.phase !== "liveRepairReady");
   }
 
   #finish(): void {
     const host = this.#host!;
-    const whole = this.#whole();
+    this.#isEnding = true;
     let ended: string | undefined;
     host.stop((fault) => {
       ended = fault?.line ?? "";
@@ -217,7 +213,7 @@ class Episode {
         if (fault !== null) this.#note(`${replica.name} stopped with ${fault.line}`);
       });
     if (!this.#pass(60_000, () => left === 0)) this.#fail("replicas do not stop");
-    this.#broken.push(...compareReplicas(whole, this.#hash));
+    this.#broken.push(...compareReplicas(this.#replicas, this.#hash));
   }
 
   #state(): string {

@@ -1,8 +1,8 @@
 import type { XXHashAPI } from "xxhash-wasm";
-import type { Fault } from "../../src/base/fault.js";
+import { Fault } from "../../src/base/fault.js";
 import type { Uuid } from "../../src/base/ids.js";
 import { NbdServer } from "../../src/nbd/server.js";
-import { nullJournal } from "../../src/ports/journal.js";
+import type { Journal } from "../../src/ports/journal.js";
 import type { Address } from "../../src/ports/stream.js";
 import type { Tuning } from "../../src/upstairs/options.js";
 import type { Accept } from "../../src/upstairs/quorum.js";
@@ -12,6 +12,7 @@ import { UnalignedDevice } from "../../src/volume/unaligned.js";
 import { FakeHasher } from "../kit/hasher.js";
 import type { Death, FakeStream } from "../kit/link.js";
 import type { World } from "../kit/world.js";
+import { KeptLog } from "./kept-log.js";
 import type { Incarnation, VolumeModel } from "./model.js";
 import type { Network } from "./network.js";
 import { Machine, Process } from "./process.js";
@@ -32,6 +33,8 @@ export interface HostParts {
   readonly ack: "quorum" | "buffered";
   readonly tuning: Partial<Tuning>;
   readonly degradedAfterMs: number | null;
+  /** Rows of the write log; 0: there is none. */
+  readonly logRows: number;
   /** Something happened that no plan provides for. */
   readonly failed: (text: string) => void;
 }
@@ -59,6 +62,10 @@ export class HostBox {
   /** The state file. */
   readonly #upstairsId: Uuid;
   #lastUsed = 0n;
+  /** Of the last process here that became active. */
+  #lastLife = 0;
+  /** In memory that a reboot loses. */
+  readonly log: KeptLog;
   #record: VolumeRecord | null = null;
   readonly #parts: HostParts;
   #upstairs: Upstairs | null = null;
@@ -71,6 +78,8 @@ export class HostBox {
     this.machine = new Machine(`10.0.1.${index + 1}`);
     this.nbd = { host: this.machine.name, port: 10809 };
     this.#upstairsId = parts.world.uuid();
+    const { logRows } = parts;
+    this.log = new KeptLog(logRows === 0 ? null : { volumeId: this.#upstairsId, rows: logRows });
   }
 
   get isServing(): boolean {
@@ -88,13 +97,24 @@ export class HostBox {
   start(): void {
     this.#wanted = true;
     if (this.process !== null || !this.machine.isPowered) return;
-    const { world, network, hash, trace, model, targets, arenaBytes, ack, tuning } = this.#parts;
-    const { degradedAfterMs } = this.#parts;
+    const { world, trace, arenaBytes, hash, failed } = this.#parts;
     this.starts += 1;
     this.isSuperseded = false;
-    const name = `${this.name}.${this.starts}`;
     const process = new Process(world, this.machine, arenaBytes);
     this.process = process;
+    const found = this.log.find(world.nowMs(), arenaBytes);
+    trace.add(this.name, () => `starts${found.resumes ? ", and finishes a log" : ""}`);
+    process.after(found.waitMs, () => {
+      const hasher = new FakeHasher(process.arena, hash);
+      const journal = found.open(process, hasher);
+      if (journal instanceof Fault) failed(`${this.name}: ${journal.line}`);
+      else this.#run(process, hasher, journal, found.resumes);
+    });
+  }
+  #run(process: Process, hasher: FakeHasher, journal: Journal, resumes: boolean): void {
+    const { world, network, trace, model, targets, arenaBytes, ack, tuning } = this.#parts;
+    const { degradedAfterMs } = this.#parts;
+    const name = `${this.name}.${this.starts}`;
     const notes = trace.notes(name);
     const upstairs = new Upstairs(
       {
@@ -127,16 +147,15 @@ export class HostBox {
       {
         dialer: network.dialer(process),
         arena: process.arena,
-        hasher: new FakeHasher(process.arena, hash),
+        hasher,
         clock: process,
         random: process,
         notes,
-        journal: nullJournal,
+        journal,
       },
       { superseded: (fault) => this.#superseded(process, fault) },
     );
     this.#upstairs = upstairs;
-    trace.add(name, () => "starts");
     upstairs.activate((fault) => {
       if (this.process !== process) return;
       if (fault !== null) {
@@ -145,7 +164,9 @@ export class HostBox {
         return;
       }
       const incarnation = { name, life: 0 };
-      model.activated(incarnation, false);
+      // Nothing that the log's host had answered is lost, if nobody came in between.
+      model.activated(incarnation, resumes && this.#lastLife === model.owner?.life);
+      this.#lastLife = incarnation.life;
       const server = new NbdServer(
         { arena: process.arena, clock: process, notes },
         {
@@ -200,7 +221,9 @@ export class HostBox {
     this.life = null;
     this.#upstairs = null;
     this.isStopping = false;
-    if (process !== null) this.#silent.push(...process.kill(how));
+    if (process === null) return;
+    this.#silent.push(...process.kill(how));
+    this.log.left();
   }
 
   kill(how: Death = "end"): void {
@@ -209,6 +232,7 @@ export class HostBox {
   }
   powerCut(): void {
     this.kill("silence");
+    this.log.lose();
     this.machine.isPowered = false;
   }
   /** The computer is up again; nothing was started on it yet. */

@@ -67,6 +67,8 @@ export interface Plan {
   readonly diskMs: number;
   readonly heldBytesMax: number | undefined;
   readonly arenaBytes: number;
+  /** Rows of the write log; 0: there is none. */
+  readonly logRows: number;
   readonly ack: "quorum" | "buffered";
   readonly tuning: Partial<Tuning>;
   /** Null: a volume never starts without its third replica. */
@@ -127,6 +129,7 @@ export function planOf(seed: number, options: PlanOptions = {}): Plan {
     diskMs: pick(0, 1, 1, 4),
     heldBytesMax: pick(undefined, undefined, 8 * 4096),
     arenaBytes: (isTight ? 4 : 8) * 1024 * 1024,
+    logRows: pick(0, 0, 64, 1024, 1024),
     ack: chance() < 0.3 ? "buffered" : "quorum",
     tuning: { ...(isPatient ? {} : quick), ...(isTight ? tight : {}) },
     degradedAfterMs: pick(null, 0, 300, 30_000),
