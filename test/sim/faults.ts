@@ -238,6 +238,8 @@ export class Faults {
     if (replica === null) return;
     const { trouble } = replica;
     const forMs = this.#duration();
+    // One failing disk at a time: a block that nobody can read is an error to the guest, too.
+    if (kind !== "diskStall" && this.#parts.replicas.some((one) => one.trouble.failing > 0)) return;
     if (kind === "diskStall") {
       this.#fault(kind, () => `the disk of ${replica.name} stalls for ${forMs.toFixed(0)} ms`);
       trouble.stalledUntilMs = world.nowMs() + forMs;
