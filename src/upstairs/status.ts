@@ -43,6 +43,8 @@ export interface UpstairsStatus {
   readonly upstairsId: Uuid;
   readonly sessionId: Uuid;
   readonly readOnly: boolean;
+  /** Not in use yet, and those that are there are not enough: why, when it is not only that they are too few. */
+  readonly waitsBecause: string | null;
   /** In use with fewer than three replicas in step. */
   readonly degraded: boolean;
   readonly sizeBytes: number;
@@ -84,6 +86,7 @@ export function upstairsStatus(membership: Membership, nowMs: number): UpstairsS
     upstairsId: ids.upstairsId,
     sessionId: ids.sessionId,
     readOnly: members.readOnly,
+    waitsBecause: members.state === "activating" ? activation.why : null,
     degraded: members.state === "active" && core.activeCount < 3,
     sizeBytes: core.sizeBytes,
     blockBytes: core.blockBytes,

@@ -206,7 +206,9 @@ function judge(
   const problems: string[] = [];
   if (volume.ending !== null) problems.push(volume.ending);
   if (volume.state === "activating")
-    problems.push("the volume is not served yet: it waits for its replicas");
+    problems.push(
+      `the volume is not served yet: ${volume.waitsBecause ?? "it waits for its replicas"}`,
+    );
   else if (volume.state !== "active") problems.push(`the volume is ${volume.state}`);
   const atWork = replicas.filter(({ state }) => state === "active").length;
   const needed = volume.readOnly ? 1 : 2;

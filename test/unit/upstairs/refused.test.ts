@@ -19,6 +19,7 @@ t.test("a clock that is behind the regions wants all three", async (t) => {
   const stage = play.session({ upstairs: { generation: clock } });
   t.equal(stage.activate(100_000), undefined);
   t.ok(stage.said("volume.waiting").some((text) => text.includes("Check the clock")));
+  t.ok(stage.upstairs.status().waitsBecause?.includes("Check the clock"));
   play.replicas[2]!.start();
   t.ok(stage.pass(30_000, () => stage.upstairs.status().state === "active"));
   t.equal(stage.upstairs.status().generation, now + 1001n);
