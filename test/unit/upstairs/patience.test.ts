@@ -337,6 +337,40 @@ t.test("one that is stuck for good costs a stall now and then, ever less often",
   t.same(stage.replicas[1]!.image(), stage.replicas[0]!.image());
 });
 
+t.test(
+  "a repair that hangs: 11 s for a step, 31 s for the copy of an extent, and no longer",
+  async (t) => {
+    for (const [kind, mostMs] of [
+      ["ExtentLiveClose", STALL_MS_MAX],
+      ["ExtentLiveRepair", STALL_MS_MAX + 20_000],
+    ] as const) {
+      const stage = active({ tuning: { offlineJobsMax: 5 } });
+      stage.replicas[1]!.crash();
+      stage.world.advance(10);
+      const load = new Load(stage, BLOCK, 4, 5);
+      stage.world.advance(3_000);
+      t.ok(isOut(stage, 1));
+      stage.replicas[1]!.manner.trouble = (job) => (job.kind === kind ? "ignore" : null);
+      stage.replicas[1]!.start();
+      stage.pass(60_000, () => stage.said("repair.aborted").length > 0);
+      t.ok(stage.said("repair.aborted")[0]?.includes("of its repair while requests waited"), kind);
+      t.ok(
+        load.longestMs > mostMs - 4_000 && load.longestMs <= mostMs,
+        `${kind}: ${load.longestMs}`,
+      );
+      const before = load.answered;
+      stage.world.advance(1_000);
+      t.ok(load.answered - before >= 15, "and then it goes on");
+      load.stop();
+      stage.replicas[1]!.manner.trouble = () => null;
+      stage.pass(120_000, () => modes(stage)[1] === "new active");
+      t.same(modes(stage)[1], "new active", "repaired when it can be");
+      t.same(stage.violations, []);
+      t.equal(stage.stop(), null);
+    }
+  },
+);
+
 t.test("one that was given up is left alone for a while", async (t) => {
   const stage = active({ tuning: { jobsMax: 20 } });
   stage.replicas[1]!.manner.trouble = () => "ignore";
