@@ -6,7 +6,7 @@ import { Grade, type Judgement } from "./judge-block.js";
 // Copies of one age and one dirty state form a rank. From the highest rank on, the first of these that there is:
 //
 //   data that fits the context in use           if copies differ: what most of them hold
-//   data of a copy of the same age that fits the context in use of a clean one
+//   data of a copy of the same age, without contexts, that fits the context in use of a clean one
 //   data that fits a context not in use         but if that was lately overwritten, what overwrote it, where it can be found
 //   data of any copy that fits the only context of a clean one: known by its hash, wherever it lies
 //   never written                               unless a copy of the same age knows better
@@ -41,8 +41,8 @@ export interface BlockEvidence {
   readonly slots: readonly [SlotEvidence | undefined, SlotEvidence | undefined];
   /** Which slot the bitmap of a clean extent names. */
   readonly active: 0 | 1 | undefined;
-  /** The slot that is not `active` is empty, rather than illegible. */
-  readonly otherIsEmpty: boolean;
+  /** False: there is something, but it is no slot. */
+  readonly legible: readonly [boolean, boolean];
 }
 
 /** Why a block cannot be proved right, the gravest first. */
@@ -142,8 +142,11 @@ class Chooser {
   #inRank(from: number, to: number): Choice | undefined {
     const good = this.#majority(from, to);
     if (good >= 0) return this.#own(good);
-    const ofThisAge = this.#inUseElsewhere(from, to, (data, copy) =>
-      sameAge(this.#copies[data]!, this.#copies[copy]!),
+    const ofThisAge = this.#inUseElsewhere(
+      from,
+      to,
+      (data, copy) =>
+        sameAge(this.#copies[data]!, this.#copies[copy]!) && !this.#namesAnything(data),
     );
     if (ofThisAge !== undefined) return ofThisAge;
     const weak = this.#first(from, to, Grade.weak, true);
@@ -177,10 +180,16 @@ class Chooser {
     }
     return undefined;
   }
+  /** A copy whose bitmap leads to a legible context says what its data should be: if it is not that, it is no proof. */
+  #namesAnything(copy: number): boolean {
+    const { active, slots } = this.#evidence[copy]!;
+    return active !== undefined && slots[active] !== undefined;
+  }
   #hasOnlyOneSlot(copy: number): boolean {
-    const { slots, otherIsEmpty } = this.#evidence[copy]!;
+    const { slots, legible } = this.#evidence[copy]!;
     const [a, b] = slots;
-    return a !== undefined && b !== undefined ? a.hash === b.hash : otherIsEmpty;
+    if (a !== undefined && b !== undefined) return a.hash === b.hash;
+    return legible[0] && legible[1];
   }
 
   /**
@@ -289,11 +298,8 @@ class Chooser {
       .map((evidence, index) => ({ ...evidence, ...copies[index]!, index }))
       .filter(({ index }) => index !== copy);
     const equals = others.filter((other) => sameAge(other, me));
-    // Traces of a write speak for nothing, not even for a block that was never written.
-    const agrees = ({ replica, judged, hash: theirs }: (typeof others)[number]): boolean =>
-      replica !== me.replica &&
-      theirs === hash &&
-      (judged.grade === Grade.good || (judged.grade === Grade.weak && judged.written));
+    const agrees = (other: (typeof others)[number]): boolean =>
+      other.replica !== me.replica && other.judged.grade === Grade.good && other.hash === hash;
     const confirmed = others.some(agrees);
     const confirmedByEqual = equals.some(agrees);
     const differing = equals.filter(

@@ -52,7 +52,7 @@ export function judgeClean(active: 0 | 1, a: SlotFit, b: SlotFit, zero: boolean)
   return BAD[active];
 }
 
-/** A dirty extent, or one whose bitmap is not to be had. */
+/** A dirty extent. */
 export function judgeDirty(a: SlotFit, b: SlotFit, zero: boolean): Judgement {
   const choice = recoverBlock(a, b);
   if (choice === LOST) return BAD[0];
@@ -61,4 +61,17 @@ export function judgeDirty(a: SlotFit, b: SlotFit, zero: boolean): Judgement {
   if (fit === SlotFit.damaged) return WEAK[choice];
   if (!zero) return BAD[choice];
   return a === SlotFit.empty && b === SlotFit.empty ? EMPTY[choice] : WEAK_EMPTY[choice];
+}
+
+/**
+ * A copy that is not known to be dirty, and has no bitmap that could be believed. `lead`: by how many flushes slot A was
+ * written after slot B; 0: nobody can say. Data that fits one slot may be what the other one, written later, replaced.
+ */
+export function judgeUnmapped(a: SlotFit, b: SlotFit, zero: boolean, lead: number): Judgement {
+  const judged = judgeDirty(a, b, zero);
+  const { grade, written, array } = judged;
+  if (grade !== Grade.good || !written) return judged;
+  const rival = array === 0 ? b : a;
+  const isLater = array === 0 ? lead > 0 : lead < 0;
+  return rival !== SlotFit.other || isLater ? judged : WEAK[array];
 }

@@ -119,7 +119,7 @@ async function openCopy(
         : decodeMetadata(new DataView(record.buffer), 0);
     const bits = new Uint8Array(layout.bitmapBytes);
     await readUnits(file, bits, 0, 1, layout.bitmapBytes, layout.bitmapAt, bad, 0);
-    const bitmap = bad[0] === 1 ? undefined : bits;
+    const bitmap = bad[0] === 1 || hasStrayBits(bits, layout.blocks) ? undefined : bits;
     const sizeBytes = stat.size;
     const said = (): string | undefined => (problems.length > 0 ? problems.join("; ") : undefined);
     if (typeof metadata === "string") {
@@ -127,7 +127,7 @@ async function openCopy(
       const age = { known: false, generation: 0n, flushNumber: 0, dirty: true };
       return { ...age, file, sizeBytes, bitmap: undefined, problem: said() };
     }
-    if (bitmap === undefined) problems.push("the bitmap cannot be read");
+    if (bitmap === undefined && !metadata.dirty) problems.push("the bitmap is damaged");
     const { generation, flushNumber, dirty } = metadata;
     const age = { known: true, generation, flushNumber, dirty };
     return { ...age, file, sizeBytes, bitmap: dirty ? undefined : bitmap, problem: said() };
@@ -136,6 +136,10 @@ async function openCopy(
     return `it cannot be read: ${inWords(error)}`;
   }
 }
+
+/** Bits beyond the last block are never set by anybody. */
+const hasStrayBits = (bitmap: Uint8Array, blocks: number): boolean =>
+  blocks % 8 !== 0 && bitmap[bitmap.length - 1]! >>> (blocks % 8) !== 0;
 
 /**
  * Reads `units` of `unitBytes` each; marks in `bad` those that are beyond the end or cannot be read. When a disk

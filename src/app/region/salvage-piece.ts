@@ -2,7 +2,13 @@ import type { Arena } from "../../ports/arena.js";
 import type { Hasher } from "../../ports/hasher.js";
 import { bitAt } from "../../region/bitmap.js";
 import type { BlockEvidence, SlotEvidence } from "../../region/choose-block.js";
-import { type Judgement, judgeClean, judgeDirty, UNREADABLE } from "../../region/judge-block.js";
+import {
+  type Judgement,
+  judgeClean,
+  judgeDirty,
+  judgeUnmapped,
+  UNREADABLE,
+} from "../../region/judge-block.js";
 import { type ExtentLayout, SLOT_BYTES } from "../../region/layout.js";
 import { SlotFit, slotFit } from "../../region/recovery.js";
 import {
@@ -32,6 +38,7 @@ export class CopyPiece {
   readonly #badData: Uint8Array;
   readonly #badSlots: Uint8Array;
   #bitmap: Uint8Array | undefined;
+  #isDirty = false;
   #first = 0;
   count = 0;
   /** Data, slots and bits are all zero: never written, and nothing is wrong. */
@@ -70,6 +77,7 @@ export class CopyPiece {
     const layout = this.#layout;
     this.#first = first;
     this.#bitmap = copy.bitmap;
+    this.#isDirty = copy.known && copy.dirty;
     this.count = count;
     const from = first * layout.blockBytes;
     await readUnits(
@@ -137,7 +145,15 @@ export class CopyPiece {
     const b = this.#fit(1, i);
     const zero = this.#hasher.isZero(this.blockAt(i), this.#layout.blockBytes);
     const bit = this.activeSlot(i);
-    return bit === undefined ? judgeDirty(a, b, zero) : judgeClean(bit, a, b, zero);
+    if (bit !== undefined) return judgeClean(bit, a, b, zero);
+    return this.#isDirty ? judgeDirty(a, b, zero) : judgeUnmapped(a, b, zero, this.#lead(i));
+  }
+
+  /** By how many flushes slot A was written after slot B; 0: unknown. */
+  #lead(i: number): number {
+    const [a, b] = [this.#slot(0, i), this.#slot(1, i)];
+    if (a === undefined || b === undefined) return 0;
+    return ((a.flushId - b.flushId) << 16) >> 16;
   }
 
   activeSlot(i: number): 0 | 1 | undefined {
@@ -153,13 +169,12 @@ export class CopyPiece {
 
   /** All that this copy says about the i-th block. */
   evidence(i: number): BlockEvidence {
-    const active = this.activeSlot(i);
     return {
       judged: this.judge(i),
       hash: this.isReadable(i) ? this.#arena.view.getBigUint64(this.#hashesAt + 8 * i, true) : -1n,
       slots: [this.#slot(0, i), this.#slot(1, i)],
-      active,
-      otherIsEmpty: active !== undefined && this.kind(1 - active, i) === SlotKind.empty,
+      active: this.activeSlot(i),
+      legible: [this.kind(0, i) !== SlotKind.undecodable, this.kind(1, i) !== SlotKind.undecodable],
     };
   }
   #slot(array: number, i: number): SlotEvidence | undefined {

@@ -37,24 +37,23 @@ const say = (
   hash: bigint,
   slots: Slots,
   active: 0 | 1 | undefined = undefined,
-  otherIsEmpty = true,
-): BlockEvidence => ({ judged: verdict, hash, slots, active, otherIsEmpty });
+  legible: readonly [boolean, boolean] = [true, true],
+): BlockEvidence => ({ judged: verdict, hash, slots, active, legible });
 
 /** Holds `hash`, in a context of flush `flushId`. */
 const has = (hash: bigint, flushId = 0) =>
   say(judged(Grade.good, true, 1), hash, [undefined, slot(hash, flushId)], 1);
 const empty = say(judged(Grade.good, false, 0), ZERO, [undefined, undefined], 0);
 const traces = (hash: bigint) =>
-  say(judged(Grade.weak, false, 0), ZERO, [undefined, slot(hash)], 0, false);
+  say(judged(Grade.weak, false, 0), ZERO, [undefined, slot(hash)], 0);
 /** The data fits, but by the slot that is not in use. */
 const weak = (hash: bigint, named: bigint) =>
-  say(judged(Grade.weak, true, 1), hash, [slot(named), slot(hash)], 0, false);
+  say(judged(Grade.weak, true, 1), hash, [slot(named), slot(hash)], 0);
 /** Garbage in place of `hash`. */
-const bad = (hash: bigint) =>
-  say(judged(Grade.bad, false, 1), 99n, [undefined, slot(hash)], 1, true);
+const bad = (hash: bigint) => say(judged(Grade.bad, false, 1), 99n, [undefined, slot(hash)], 1);
 /** Garbage; both slots are in use, the one that counts names `hash`. */
 const badRewritten = (hash: bigint, before: bigint) =>
-  say(judged(Grade.bad, false, 1), 99n, [slot(before), slot(hash)], 1, false);
+  say(judged(Grade.bad, false, 1), 99n, [slot(before), slot(hash)], 1);
 const lost = say(judged(Grade.bad, false, 0), -1n, [undefined, undefined]);
 
 type Row = readonly [
@@ -102,32 +101,42 @@ const rows: readonly Row[] = [
   ],
   ["a context not in use", ["5/9", "5/8"], [weak(2n, 1n), has(1n)], 0, "weak"],
   ["and one of the same age that agrees", ["5/9", "5/9"], [weak(2n, 1n), has(2n)], 1, undefined],
-  ["two who are weak and agree", ["5/9", "5/9"], [weak(2n, 1n), weak(2n, 1n)], 0, undefined],
+  ["two who are weak and agree", ["5/9", "5/9"], [weak(2n, 1n), weak(2n, 1n)], 0, "weak"],
+  [
+    "a wrong bitmap here and a lost write there do not prove each other",
+    ["5/9", "5/9"],
+    [
+      say(judged(Grade.weak, true, 0), 2n, [slot(2n, 8), slot(1n, 6)], 1),
+      say(judged(Grade.weak, true, 1), 1n, [slot(2n, 8), slot(1n, 6)], 0),
+    ],
+    0,
+    "weak",
+  ],
   [
     "a lost write: the context in use is the newer one, and an older copy has its data",
     ["5/9", "5/8"],
-    [say(judged(Grade.weak, true, 1), 1n, [slot(2n, 8), slot(1n, 6)], 0, false), has(2n, 7)],
+    [say(judged(Grade.weak, true, 1), 1n, [slot(2n, 8), slot(1n, 6)], 0), has(2n, 7)],
     1,
     "weak",
   ],
   [
     "a wrong bitmap: the context in use is the older one",
     ["5/9", "5/8"],
-    [say(judged(Grade.weak, true, 1), 2n, [slot(1n, 6), slot(2n, 8)], 0, false), has(1n, 6)],
+    [say(judged(Grade.weak, true, 1), 2n, [slot(1n, 6), slot(2n, 8)], 0), has(1n, 6)],
     0,
     "weak",
   ],
   [
     "a lost write, both of one flush: a clean copy has what came last",
     ["5/9", "5/8"],
-    [say(judged(Grade.weak, true, 1), 1n, [slot(2n, 8), slot(1n, 8)], 0, false), has(2n, 7)],
+    [say(judged(Grade.weak, true, 1), 1n, [slot(2n, 8), slot(1n, 8)], 0), has(2n, 7)],
     1,
     "weak",
   ],
   [
     "the same, but old programs named no flush",
     ["5/9", "5/8"],
-    [say(judged(Grade.weak, true, 1), 2n, [slot(1n, 0), slot(2n, 0)], 0, false), has(1n, 0)],
+    [say(judged(Grade.weak, true, 1), 2n, [slot(1n, 0), slot(2n, 0)], 0), has(1n, 0)],
     0,
     "weak",
   ],
@@ -230,6 +239,11 @@ t.test("without a quorum of ages only what another replica confirms is sure", as
   t.equal(doubt(["5/9", "?"], [has(1n), has(2n)]), "single");
   t.equal(doubt(["5/9", "?"], [has(1n), has(1n)], [0, 0]), "single", "files of one replica");
   t.equal(doubt(["5/9", "?"], [empty, empty]), undefined);
+  t.equal(
+    doubt(["5/9", "?"], [has(1n), weak(1n, 2n)]),
+    "single",
+    "a later write may be lost there",
+  );
   t.equal(doubt(["5/9", "?"], [empty, traces(1n)]), "single", "traces confirm nothing");
 });
 

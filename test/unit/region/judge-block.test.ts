@@ -1,5 +1,5 @@
 import t from "tap";
-import { Grade, judgeClean, judgeDirty } from "../../../src/region/judge-block.js";
+import { Grade, judgeClean, judgeDirty, judgeUnmapped } from "../../../src/region/judge-block.js";
 import { SlotFit } from "../../../src/region/recovery.js";
 
 const { empty, other, damaged, fits } = SlotFit;
@@ -63,3 +63,30 @@ t.test("a dirty extent: the slot that fits", async (t) => {
     t.same(judgeDirty(a, b, zero), { grade, written, array }, `${a} ${b} ${zero}`);
   }
 });
+
+t.test(
+  "an extent without a bitmap: the slot that fits, unless the other was written later",
+  async (t) => {
+    const rows = [
+      [fits, other, 1, good, 0],
+      [fits, other, 0, weak, 0],
+      [fits, other, -1, weak, 0],
+      [other, fits, -1, good, 1],
+      [other, fits, 0, weak, 1],
+      [other, fits, 1, weak, 1],
+      [fits, empty, 0, good, 0],
+      [empty, fits, 0, good, 1],
+      [fits, fits, 1, good, 1],
+      [other, damaged, -1, weak, 1],
+    ] as const;
+    for (const [a, b, lead, grade, array] of rows) {
+      t.same(
+        judgeUnmapped(a, b, false, lead),
+        { grade, written: true, array },
+        `${a} ${b} ${lead}`,
+      );
+    }
+    t.same(judgeUnmapped(empty, empty, true, 0), { grade: good, written: false, array: 0 });
+    t.equal(judgeUnmapped(other, other, false, 1).grade, bad);
+  },
+);

@@ -169,7 +169,12 @@ function damage(bytes: Buffer, dice: Dice, bitmapToo: boolean): Buffer {
       scramble(dice(layout.dataBytes - 600), dice(600), dice(2) === 0);
       break;
     case 2:
-      scramble(layout.slotsAAt + dice(layout.slotsBytes * 2 - 200), dice(200), dice(2) === 0);
+      // An empty slot together with a wrong bit would look like the other slot's being the only one there ever was.
+      scramble(
+        layout.slotsAAt + dice(layout.slotsBytes * 2 - 200),
+        dice(200),
+        !bitmapToo && dice(2) === 0,
+      );
       break;
     case 7:
       scramble(layout.bitmapAt, layout.bitmapBytes, dice(2) === 0);

@@ -113,6 +113,9 @@ const flip = (at: number) => (bytes: Buffer) => {
 const slotA = (block: number) => slotOffset(layout, 0, block);
 const slotB = (block: number) => slotOffset(layout, 1, block);
 const noSaid: Said = {};
+const setAllBits = (bytes: Buffer): void => {
+  for (const [i, byte] of [0xff, 0xff, 0x0f].entries()) bytes[layout.bitmapAt + i] = byte;
+};
 /** All bits of extent 0 are set, which is true only of blocks 10, 12 … 18. */
 const wrongBits = (rewritten: string, unwritten: string): Said => {
   const said: Record<number, string> = {};
@@ -161,14 +164,15 @@ damaged(
   },
   { 22: "mended" },
 );
+damaged("a wrong bitmap", edit(0, 0, setAllBits), wrongBits("mended", "mended"));
 damaged(
-  "a wrong bitmap",
+  "a bitmap with bits for blocks that do not exist is not believed at all",
   edit(0, 0, (bytes) => bytes.fill(0xff, layout.bitmapAt, layout.metadataAt)),
-  wrongBits("mended", "mended"),
+  noSaid,
 );
 damaged(
   "a wrong bitmap in the only copy of this age",
-  edit(0, 0, (bytes) => bytes.fill(0xff, layout.bitmapAt, layout.metadataAt)),
+  edit(0, 0, setAllBits),
   wrongBits("weak", "older"),
   { lagging: [1, 2] },
 );
