@@ -183,6 +183,14 @@ export const FAULTS = {
     advice:
       "Look at it with trivet log dump; starting again goes on without it, and acknowledged writes may be missing.",
   },
+  TRIVET_E_LOG_MISSING: {
+    exit: "data",
+    advice: "Name the file; a volume that was stopped in order has none.",
+  },
+  TRIVET_E_LOG_DAMAGED: {
+    exit: "data",
+    advice: "What can be read is shown; what was flushed is safe on the replicas.",
+  },
   TRIVET_E_LOG_FORMAT: { exit: "data", advice: "Name a write log of trivet." },
 
   // The control socket

@@ -20,7 +20,7 @@ import {
   SHORT_TAIL_BYTES,
   tailBytes,
 } from "./layout.js";
-import { type LogMemory, rowBase } from "./memory.js";
+import { LogMemory, rowBase } from "./memory.js";
 import { type LogSession, readSession } from "./session.js";
 
 // A log that somebody else wrote, and may have died over. Believes nothing: every number is checked before it is used, and what is
@@ -73,6 +73,13 @@ export function headBytesOf(memory: LogMemory): number | null {
   const rows = memory.words[Header.rows]!;
   const version = memory.words[Header.version]!;
   return hasMagic(memory) && version === LOG_VERSION && isRowCount(rows) ? headBytes(rows) : null;
+}
+
+/** A log whose bytes `start` gives, so many from its beginning. */
+export function readLogFrom(start: (bytes: number) => ArrayBuffer, fileBytes: number): LogReading {
+  const first = new LogMemory(start(HEADER_BYTES), 0, HEADER_BYTES);
+  const bytes = headBytesOf(first);
+  return readLog(bytes === null ? first : new LogMemory(start(bytes), 0, bytes), fileBytes);
 }
 
 /** `memory` holds what `headBytesOf` asked for; `fileBytes` is the size of the whole file. */

@@ -1,6 +1,7 @@
 import type { Command, Group } from "../cli/command.js";
 import { REPAIR, REPLACE, SCRUB, STATUS } from "../control/commands.js";
 import { DEMO_OPTIONS } from "../demo/options.js";
+import { LOG } from "../log/commands.js";
 import { CREATE, EXPORT, IMPORT, INFO, VERIFY } from "../region/commands.js";
 import { RUN } from "../region/run-command.js";
 import { SALVAGE } from "../region/salvage-command.js";
@@ -47,5 +48,5 @@ const REGION: Group = {
 export const TRIVET: Group = {
   name: "trivet",
   summary: "a replicated network block device",
-  commands: [DEMO, SERVE, STATUS, REPLACE, REPAIR, SCRUB, REGION],
+  commands: [DEMO, SERVE, STATUS, REPLACE, REPAIR, SCRUB, LOG, REGION],
 };

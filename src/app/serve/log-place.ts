@@ -5,7 +5,7 @@ import { type Env, runtimeFolder, runtimeName } from "../control/paths.js";
 
 // Where a volume's write log is: as told, or where one is already, or in the first folder of memory that has room. Both a server and `trivet log dump` look here.
 
-const ENDING = ".log";
+export const LOG_ENDING = ".log";
 
 export interface WriteLogSetting {
   /** In order of preference. None: the volume goes without. */
@@ -35,5 +35,5 @@ export function readWriteLog(text: string | undefined, env: Env, volume: string)
 /** The runtime folder, which systemd keeps in memory; else shared memory, which every Linux has. */
 export const defaultLogPaths = (env: Env, volume: string): readonly string[] =>
   [runtimeFolder(env), `/dev/shm/trivet-${process.getuid?.() ?? 0}`].map((folder) =>
-    join(folder, runtimeName(volume, ENDING)),
+    join(folder, runtimeName(volume, LOG_ENDING)),
   );

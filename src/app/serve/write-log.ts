@@ -16,7 +16,7 @@ import { decide } from "../../journal/decide.js";
 import { HEADER_BYTES, headBytes, ROWS_DEFAULT } from "../../journal/layout.js";
 import { WriteLog } from "../../journal/log.js";
 import { LogMemory } from "../../journal/memory.js";
-import { headBytesOf, type LogReading, readLog } from "../../journal/reading.js";
+import { type LogReading, readLog, readLogFrom } from "../../journal/reading.js";
 import { readSession } from "../../journal/session.js";
 import { payloadBytes, takePayload } from "../../journal/verify.js";
 import type { Notes } from "../../ports/notes.js";
@@ -88,7 +88,7 @@ export class OwnLog {
 
   static async #judge(terms: LogTerms, file: LogFile): Promise<OwnLog> {
     const { notes, volumeId } = terms;
-    const reading = readLogFile(file);
+    const reading = readLogFrom((bytes) => file.read(bytes), file.sizeBytes);
     const decision = decide(reading, file.path, { bootId: bootId(), volumeId });
     const own = new OwnLog(terms, file, decision.kind === "resume" ? reading : null);
     switch (decision.kind) {
@@ -214,13 +214,6 @@ function whoHas(path: string): string {
   } finally {
     closeSync(descriptor);
   }
-}
-
-export function readLogFile(file: Pick<LogFile, "read" | "sizeBytes">): LogReading {
-  const first = new LogMemory(file.read(HEADER_BYTES), 0, HEADER_BYTES);
-  const bytes = headBytesOf(first);
-  const head = bytes === null ? first : new LogMemory(file.read(bytes), 0, bytes);
-  return readLog(head, file.sizeBytes);
 }
 
 /** The head, and the payload of every row that counts. */
