@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import t from "tap";
 import type { StatusReport } from "../../src/control/report.js";
 import { programPath } from "../kit/programs.js";
-import { Proxy } from "../kit/proxy.js";
+import { TestProxy } from "../kit/proxy.js";
 import { NbdClient } from "./client.js";
 import { Rig } from "./rig.js";
 
@@ -56,14 +56,14 @@ class Writer {
 
 t.test("a replica that hangs, and then one with a very slow link", async (t) => {
   const rig = new Rig();
-  const proxies: Proxy[] = [];
+  const proxies: TestProxy[] = [];
   t.teardown(async () => {
     for (const proxy of proxies) proxy.close();
     await rig.remove();
   });
   await rig.create({ blockSize: BLOCK, extentSize: 1024, extentCount: 8 });
   await rig.startAll();
-  const proxy = await Proxy.open(rig.ports[1]!);
+  const proxy = await TestProxy.open(rig.ports[1]!);
   proxies.push(proxy);
   rig.detours.set(1, proxy.port);
   await rig.serve();

@@ -14,7 +14,7 @@ const HEAD_BYTES = 8;
 const IMOK = 10;
 
 /** A TCP proxy on loopback that can be made slow, or to hang, while connections are open. */
-export class Proxy {
+export class TestProxy {
   mode: ProxyMode = "open";
   /** Each way, each connection. */
   bytesPerSecond = Number.POSITIVE_INFINITY;
@@ -35,13 +35,13 @@ export class Proxy {
   }
 
   /** On any free port. */
-  static async open(targetPort: number): Promise<Proxy> {
+  static async open(targetPort: number): Promise<TestProxy> {
     const server = createServer();
     await new Promise<void>((resolve, reject) => {
       server.once("error", reject);
       server.listen(0, "127.0.0.1", resolve);
     });
-    return new Proxy(server, targetPort);
+    return new TestProxy(server, targetPort);
   }
   get port(): number {
     const address = this.#server.address();
@@ -60,7 +60,7 @@ class Pair {
   readonly #sockets: readonly Socket[];
   readonly #ended: () => void;
 
-  constructor(proxy: Proxy, client: Socket, target: Socket, ended: () => void) {
+  constructor(proxy: TestProxy, client: Socket, target: Socket, ended: () => void) {
     this.#up = new Way(proxy, client, target, false);
     this.#down = new Way(proxy, target, client, true);
     this.#sockets = [client, target];
@@ -82,7 +82,7 @@ class Pair {
 }
 
 class Way {
-  readonly #proxy: Proxy;
+  readonly #proxy: TestProxy;
   readonly #from: Socket;
   readonly #to: Socket;
   readonly #isReply: boolean;
@@ -90,7 +90,7 @@ class Way {
   /** Of what is passed on: bytes of the frame at hand that are still to come, so that a filter begins at a frame. */
   #frameLeft = 0;
 
-  constructor(proxy: Proxy, from: Socket, to: Socket, isReply: boolean) {
+  constructor(proxy: TestProxy, from: Socket, to: Socket, isReply: boolean) {
     this.#proxy = proxy;
     this.#from = from;
     this.#to = to;
