@@ -179,7 +179,7 @@ export const FAULTS = {
     advice: "Put the right targets back, or move the log away to go on without it.",
   },
   TRIVET_E_LOG_CORRUPT: {
-    exit: "data",
+    exit: "decision",
     advice:
       "Look at it with trivet log dump; starting again goes on without it, and acknowledged writes may be missing.",
   },
@@ -228,7 +228,7 @@ export const FAULTS = {
 
 export type FaultCode = keyof typeof FAULTS;
 
-/** Exit statuses by class; systemd does not restart after `superseded` and `usage`. */
+/** Exit statuses by class; systemd does not restart after `usage`, `superseded` and `decision`. */
 export const EXIT_STATUS = {
   usage: 2,
   data: 3,
@@ -238,6 +238,7 @@ export const EXIT_STATUS = {
   /** The work was done, but what came of it is not all sure. */
   doubtful: 7,
   superseded: 10,
+  decision: 11,
 } as const;
 export type ExitClass = keyof typeof EXIT_STATUS;
 /** An error of ours that no row names. */

@@ -260,7 +260,7 @@ t.test("a damaged log stops the volume, and a person decides", async (t) => {
     const shown = await dump(logPath);
     t.ok(what.test(shown.stdout), `${name}: ${shown.stdout}`);
     const server = serve();
-    t.equal(await server.ended(), 3, server.output);
+    t.equal(await server.ended(), 11, server.output);
     const last = server.output.trim().split("\n").at(-1)!;
     t.ok(/^TRIVET_E_LOG_CORRUPT: .*photos\.log is damaged: /.test(last), last);
     t.ok(what.test(server.output), server.output);

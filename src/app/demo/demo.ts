@@ -14,6 +14,7 @@ import { processLog } from "../logging.js";
 import { createRegion } from "../region/create.js";
 import { isRegion } from "../region/directory.js";
 import { BLOCK_BYTES_DEFAULT, parseBlockSize } from "../region/options.js";
+import { readWriteLog } from "../serve/log-place.js";
 import { type Serving, serve } from "../serve/serve.js";
 import { defaultSettings, parseEngine, readControl } from "../serve/settings.js";
 import { guide } from "./guide.js";
@@ -53,6 +54,8 @@ export async function demo(input: Input, shell: Shell): Promise<void> {
       ...base,
       volume: EXPORT_NAME,
       control: readControl(undefined, shell.env, EXPORT_NAME),
+      // Each folder is a volume of its own.
+      writeLog: readWriteLog(undefined, shell.env, `demo ${folder}`),
       exportName: EXPORT_NAME,
       stateFolder: join(folder, "state"),
       addresses: listen === undefined ? base.addresses : [listen],

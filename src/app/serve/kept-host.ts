@@ -1,9 +1,11 @@
+import { existsSync } from "node:fs";
 import { Fault } from "../../base/fault.js";
 import type { Uuid } from "../../base/ids.js";
 import { ERRNO } from "../../host/errno.js";
 import { type Host, openHost } from "../../host/open.js";
 import { type Journal, nullJournal } from "../../ports/journal.js";
 import type { Notes } from "../../ports/notes.js";
+import { asFault } from "../report.js";
 import type { ServeSettings } from "./settings.js";
 import { OwnLog } from "./write-log.js";
 
@@ -37,7 +39,16 @@ export async function openKeptHost(terms: KeptTerms): Promise<KeptHost> {
   const { writeLog, ack } = settings;
   let problem = writeLog.problem;
   for (const path of writeLog.paths) {
-    const log = await OwnLog.open(path, { ...settings, volumeId, notes });
+    let log: OwnLog | Fault;
+    try {
+      log = await OwnLog.open(path, { ...settings, volumeId, notes });
+    } catch (error) {
+      // One that is there may hold something; where there is none, another place will do.
+      const fault = asFault(error);
+      if (fault === undefined || !writeLog.isDefault || existsSync(path)) throw error;
+      problem = fault.message;
+      continue;
+    }
     if (log instanceof Fault) {
       if (writeLog.mayBeTaken !== true) throw log;
       problem = log.message;

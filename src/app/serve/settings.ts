@@ -58,7 +58,7 @@ export const SERVE_OPTIONS: OptionSpecs = {
   ack: {
     value: "quorum|buffered",
     shownDefault: "quorum",
-    help: "Answer a write when two replicas have it, or at once",
+    help: "Answer a write when two replicas have it, or when the write log does",
   },
   "degraded-after": {
     value: "TIME|never",
