@@ -22,7 +22,7 @@ import type { World } from "./world.js";
 // Servers that die, and what outlives them: the memory that their write log lies in. Nothing of a dead one runs any more.
 
 // Small, because many are made: three inboxes and what is composed; a frame of the whole volume.
-const STREAM_BYTES = 1024 * 1024;
+const STREAM_BYTES = 2 * 1024 * 1024;
 const REPLICA_BYTES = 2 * 1024 * 1024;
 export const BOOT_ID = "aaaaaaaa-0000-4000-8000-000000000001" as Uuid;
 
