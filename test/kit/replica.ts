@@ -88,6 +88,7 @@ export class ModelReplica {
   peers: readonly ModelReplica[] = [];
   isDown = false;
   #connectionCount = 0;
+  #targetUntilMs = -1000;
 
   constructor(
     world: World,
@@ -127,6 +128,7 @@ export class ModelReplica {
     stream.start(connection);
   }
   left(connection: ModelConnection): void {
+    if (connection.isTarget) this.#targetUntilMs = this.world.nowMs();
     this.connections = this.connections.filter((other) => other !== connection);
     if (this.active === connection) this.active = null;
   }
@@ -182,8 +184,9 @@ export class ModelReplica {
   get unkept(): string[] {
     return this.connections.flatMap((connection) => connection.unkept);
   }
-  /** Somebody repairs it. */
+  /** Somebody repairs it, or did a moment ago: what was sent then may still be under way. */
   get isTarget(): boolean {
+    if (this.world.nowMs() - this.#targetUntilMs < 100) return true;
     return this.connections.some((connection) => connection.isTarget);
   }
   /** What is stable: what a power cut cannot take. */
