@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 
 const UNIT_TIMEOUT_S = 120;
-const INTEROP_TIMEOUT_S = 900;
+const WHOLE_TIMEOUT_S = 900;
 
 const print = (text) => process.stdout.write(`${text}\n`);
 
@@ -125,16 +125,16 @@ function testFiles(root) {
   return found.sort();
 }
 
-/** Tests that start whole systems, measure time and hold ports: one after the other. */
-const SERIAL = ["interop", "acceptance", "power", "kill"].map((name) => `dist/test/${name}/`);
+/** Tests that start whole systems. They wait more than they work, so two at a time; apart from the others, which keep the processors busy. */
+const WHOLE = ["interop", "acceptance", "power", "kill"].map((name) => `dist/test/${name}/`);
 
 /** Returns the exit status. */
 export async function runTests(root, parts) {
   const chosen = (name) => parts.length === 0 || parts.some((part) => name.includes(part));
   const tally = new Tally();
   const all = testFiles(root).filter(chosen);
-  const interop = all.filter((file) => SERIAL.some((folder) => file.startsWith(folder)));
-  const others = all.filter((file) => !interop.includes(file));
+  const whole = all.filter((file) => WHOLE.some((folder) => file.startsWith(folder)));
+  const others = all.filter((file) => !whole.includes(file));
 
   const biome = realpathSync(join(root, "node_modules/.bin/biome"));
   if (chosen("lint"))
@@ -151,12 +151,12 @@ export async function runTests(root, parts) {
     if (existsSync(join(root, native))) await program(root, tally, "native", [native]);
     else tally.fail(`native: ${native} is missing`);
   }
-  if (interop.length > 0) {
-    await tap(root, tally, "whole programs: interop, acceptance, power cuts, kills", interop, [
-      "--jobs=1",
-      `--timeout=${INTEROP_TIMEOUT_S}`,
+  if (whole.length > 0) {
+    await tap(root, tally, "whole programs: interop, acceptance, power cuts, kills", whole, [
+      "--jobs=2",
+      `--timeout=${WHOLE_TIMEOUT_S}`,
     ]);
-  } else if (parts.length === 0) tally.fail("interop: there are no tests");
+  } else if (parts.length === 0) tally.fail("whole programs: there are no tests");
 
   if (tally.failures.length > 0) print("\n== what failed");
   for (const { name } of tally.failures) print(`- ${name}`);
