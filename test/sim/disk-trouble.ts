@@ -1,4 +1,5 @@
-import { EIO, ENOSPC, type FileCall, type FilesOptions } from "../kit/files.js";
+import { EIO, ENOSPC, type FilesOptions } from "../kit/files.js";
+import type { World } from "../kit/world.js";
 
 /** What is wrong with a disk at the moment; survives the processes that use it. */
 export class DiskTrouble {
@@ -7,15 +8,16 @@ export class DiskTrouble {
   errno = EIO;
   /** Calls take this much longer until then. */
   stalledUntilMs = 0;
-  /** Offset at which the next write lands instead of its own; −1: none is misdirected. */
+  /** Offset at which the next write lands that belongs below `misdirectBelow`; −1: each goes where it belongs. */
   misdirectTo = -1;
+  misdirectBelow = 0;
   /** A sync has failed since the disk was new: what it holds of that time is not known. */
   hasFailedSync = false;
-  chance: () => number = () => 1;
-  nowMs: () => number = () => 0;
-  onFailure: (call: FileCall, errno: number) => void = () => {};
-  /** After each call that had its effect. */
-  onCall: (call: FileCall) => void = () => {};
+  readonly #world: World;
+
+  constructor(world: World) {
+    this.#world = world;
+  }
 
   heal(): void {
     this.failing = 0;
@@ -28,12 +30,18 @@ export class DiskTrouble {
       if (this.failing === 0) return 0;
       const writes = call.op !== "read" && call.op !== "list" && call.op !== "sizeOf";
       if (this.errno === ENOSPC && (!writes || call.op === "sync")) return 0;
-      if (this.chance() >= this.failing) return 0;
+      if (this.#world.chance() >= this.failing) return 0;
       if (call.op === "sync") this.hasFailedSync = true;
-      this.onFailure(call, this.errno);
       return this.errno;
     },
-    delay: () => Math.max(0, this.stalledUntilMs - this.nowMs()),
-    after: (call) => this.onCall(call),
+    misdirect: (call) => {
+      const to = this.misdirectTo;
+      const isBlocks = call.path.includes("/00/") && call.offset < this.misdirectBelow;
+      if (to < 0 || !isBlocks || call.offset === to) return call.offset;
+      if (to + call.length > this.misdirectBelow) return call.offset;
+      this.misdirectTo = -1;
+      return to;
+    },
+    delay: () => Math.max(0, this.stalledUntilMs - this.#world.nowMs()),
   };
 }

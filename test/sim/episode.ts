@@ -1,6 +1,7 @@
 import type { XXHashAPI } from "xxhash-wasm";
 import type { Uuid } from "../../src/base/ids.js";
 import type { RegionDefinition } from "../../src/crucible/region-definition.js";
+import type { Address } from "../../src/ports/stream.js";
 import { World } from "../kit/world.js";
 import { compareReplicas } from "./compare.js";
 import { Faults } from "./faults.js";
@@ -63,25 +64,26 @@ class Episode {
     this.#model = model;
     const network = new Network(world, plan);
     const failed = (text: string): void => this.#note(text);
-    const replicas: ReplicaBox[] = [];
+    const boxes: ReplicaBox[] = [];
     const services = {
-      find: (address: { host: string }) =>
-        replicas.find((one) => one.repair.host === address.host)?.service ?? undefined,
+      find: ({ host }: Address) =>
+        boxes.find(({ repair }) => repair.host === host)?.service ?? undefined,
     };
     const { diskMs, heldBytesMax } = plan;
-    for (let index = 0; index < 3; index++)
-      replicas.push(
-        new ReplicaBox(index, regionOf(plan, index), {
-          world,
-          network,
-          services,
-          hash,
-          trace,
-          diskMs,
-          heldBytesMax,
-        }),
-      );
+    const around = { world, network, services, hash, trace, diskMs, heldBytesMax };
+    const box = (): ReplicaBox => {
+      const one = new ReplicaBox(boxes.length, regionOf(plan, world.uuid()), around);
+      boxes.push(one);
+      return one;
+    };
+    const replicas = [box(), box(), box()];
     const targets = replicas.map(({ data }) => data);
+    const newBox = (place: number): ReplicaBox => {
+      const one = box();
+      replicas[place] = one;
+      targets[place] = one.data;
+      return one;
+    };
     const { arenaBytes, ack, tuning, degradedAfterMs, logRows } = plan;
     const ways = { arenaBytes, ack, tuning, degradedAfterMs, logRows };
     const parts = { world, network, hash, trace, model, targets, failed, ...ways };
@@ -90,7 +92,7 @@ class Episode {
     this.#replicas = replicas;
     this.#hosts = hosts;
     this.#guests = guests;
-    this.#faults = new Faults({ world, network, plan, replicas, hosts, guests, trace });
+    this.#faults = new Faults({ world, network, plan, replicas, hosts, guests, trace, newBox });
   }
 
   run(): Outcome {
@@ -110,7 +112,7 @@ class Episode {
       answered: answeredCount,
       lost,
       virtualMs: this.#world.nowMs(),
-      counts: { ...this.#model.counts, ...this.#faults.counts },
+      counts: { ...this.#model.counts, ...this.#faults.scene.counts },
       trace: this.#trace,
     };
   }
@@ -158,6 +160,7 @@ class Episode {
     if (!this.#pass(RECOVERY_MS, () => this.#isWhole() || this.#isForeign()))
       this.#fail(`not whole again: ${this.#state()}`);
     if (!this.#isWhole()) this.#restart();
+    if (this.#plan.mix.rot !== undefined) this.#scrub();
     guests.readAll();
     guests.flushOnce();
     if (!this.#pass(RECOVERY_MS, () => guests.isDone))
@@ -197,6 +200,22 @@ class Episode {
       this.#fail(`not whole after a restart: ${this.#state()}`);
   }
 
+  /** What nobody has read is still damaged. */
+  #scrub(): void {
+    let ended: string | undefined;
+    const upstairs = this.#host!.life!.upstairs;
+    upstairs.stopScrub();
+    const isRunning = (): boolean =>
+      ["running", "waiting"].includes(upstairs.scrubStatus?.state ?? "");
+    this.#pass(RECOVERY_MS, () => !isRunning());
+    upstairs.scrub({ bytesPerSecond: 0 }, (fault) => {
+      ended = fault?.line ?? "";
+    });
+    if (!this.#pass(RECOVERY_MS, () => ended !== undefined)) this.#fail("the scrub does not end");
+    const lost = upstairs.scrubStatus?.lost ?? 0;
+    if (ended !== "" || lost > 0) this.#fail(`the scrub ended with ${lost} lost, ${ended}`);
+  }
+
   #finish(): void {
     const host = this.#host!;
     this.#isEnding = true;
@@ -229,14 +248,14 @@ class Episode {
   }
 }
 
-function regionOf(plan: Plan, index: number): RegionDefinition {
+function regionOf(plan: Plan, uuid: Uuid): RegionDefinition {
   const { blockSize, extentSize, extentCount } = plan;
   return {
     blockSize,
     extentSize,
     extentCount,
     shift: Math.log2(blockSize),
-    uuid: `12345678-1111-2222-3333-00000000000${index}` as Uuid,
+    uuid,
     encrypted: false,
     databaseReadVersion: 1,
     databaseWriteVersion: 1,

@@ -15,12 +15,18 @@ export type FaultKind =
   | "diskStall"
   | "diskErrors"
   | "diskFull"
+  | "rot"
+  | "misdirect"
+  | "loseRegion"
   // The host.
   | "killHost"
   | "cutHostPower"
   | "restartHost"
   | "takeOver"
   | "clockJump"
+  // Operators.
+  | "replace"
+  | "scrub"
   // Guests.
   | "dropGuest";
 
@@ -33,6 +39,19 @@ const MIXES: Readonly<Record<string, Mix>> = {
   replicas: { killReplica: 4, cutPower: 4, restartReplica: 2, cut: 1 },
   disks: { diskStall: 2, diskErrors: 4, diskFull: 2, killReplica: 2, cut: 1, restartHost: 1 },
   hosts: { killHost: 5, restartHost: 2, takeOver: 5, clockJump: 2, cutHostPower: 1, cut: 1 },
+  rot: { rot: 8, misdirect: 4, scrub: 1, cut: 3, stall: 1, killReplica: 1, dropGuest: 1 },
+  repairs: {
+    loseRegion: 3,
+    replace: 2,
+    killReplica: 2,
+    cutPower: 1,
+    cut: 3,
+    stall: 1,
+    killHost: 1,
+    takeOver: 1,
+    diskErrors: 1,
+    scrub: 1,
+  },
   everything: {
     cut: 3,
     stall: 1,
@@ -48,6 +67,9 @@ const MIXES: Readonly<Record<string, Mix>> = {
     restartHost: 1,
     takeOver: 2,
     clockJump: 1,
+    loseRegion: 1,
+    replace: 1,
+    scrub: 1,
     dropGuest: 1,
   },
 };

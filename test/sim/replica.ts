@@ -57,7 +57,7 @@ export class ReplicaBox {
   readonly repair: Address;
   region: RegionDefinition;
   disk: FakeDisk;
-  readonly trouble = new DiskTrouble();
+  trouble: DiskTrouble;
   process: Process | null = null;
   store: Store | null = null;
   server: RegionServer | null = null;
@@ -68,10 +68,12 @@ export class ReplicaBox {
   #silent: FakeStream[] = [];
   #wanted = false;
 
-  constructor(index: number, region: RegionDefinition, parts: ReplicaParts) {
+  /** `number`: counts all boxes that there ever were. */
+  constructor(number: number, region: RegionDefinition, parts: ReplicaParts) {
     this.#parts = parts;
-    this.name = `r${index}`;
-    this.machine = new Machine(`10.0.0.${index + 1}`);
+    this.name = `r${number}`;
+    this.machine = new Machine(`10.0.0.${number + 1}`);
+    this.trouble = new DiskTrouble(parts.world);
     this.data = { host: this.machine.name, port: 3810 };
     this.repair = { host: this.machine.name, port: 7810 };
     this.region = region;
@@ -183,6 +185,13 @@ export class ReplicaBox {
     if (this.process === null) return;
     this.#silent.push(...this.process.kill(how));
     this.#exited();
+  }
+  /** Its disk is gone, and a new one with an empty region is in its place. */
+  emptied(): void {
+    invariant(this.process === null, "the disk of a box is changed while nothing runs");
+    this.region = { ...this.region, uuid: this.#parts.world.uuid() };
+    this.disk = freshDisk(this.region);
+    this.trouble = new DiskTrouble(this.#parts.world);
   }
   /** The box loses its power: whatever was not synced may be gone, sector by sector. */
   powerCut(): void {
