@@ -204,13 +204,17 @@ export class WriteLog implements Journal {
   }
   activated({ highestSeen, reconciledWith, regions, blockBytes }: JournalActivation): void {
     const { generation: written, state, firstWritten, reconciled } = this.#session;
+    const isResumed = state === SessionState.open;
     this.#store({
       state: SessionState.open,
       written,
-      firstWritten: state === SessionState.open ? firstWritten : written,
+      firstWritten: isResumed ? firstWritten : written,
       highestSeen,
       reconciled: reconciledWith ?? reconciled,
-      regions,
+      // A replica that is left out now is still one that the rows of before are about.
+      regions: isResumed
+        ? regions.map((region, i) => region ?? this.#session.regions[i] ?? null)
+        : regions,
       blockBytes,
     });
   }

@@ -20,7 +20,10 @@ export interface Participant {
 export function resumeProblem(resume: Resume, participants: readonly Participant[]): Fault | null {
   if (resume.regions.length === 0 && resume.writes.length === 0) return null;
   const sources = participants.filter(({ isSource }) => isSource);
-  const unknown = sources.find(({ region }) => !resume.regions.includes(region.uuid));
+  // With nothing to write again it does not matter whom the log was about: who began with two and died at once may find another two.
+  const isAbout = ({ region }: Participant): boolean =>
+    resume.writes.length === 0 || resume.regions.includes(region.uuid);
+  const unknown = sources.find((one) => !isAbout(one));
   if (unknown !== undefined)
     return foreign(
       resume,

@@ -62,8 +62,6 @@ export class HostBox {
   /** The state file. */
   readonly #upstairsId: Uuid;
   #lastUsed = 0n;
-  /** Of the last process here that became active. */
-  #lastLife = 0;
   /** In memory that a reboot loses. */
   readonly log: KeptLog;
   #record: VolumeRecord | null = null;
@@ -165,8 +163,8 @@ export class HostBox {
       }
       const incarnation = { name, life: 0 };
       // Nothing that the log's host had answered is lost, if nobody came in between.
-      model.activated(incarnation, resumes && this.#lastLife === model.owner?.life);
-      this.#lastLife = incarnation.life;
+      model.activated(incarnation, resumes && this.log.life === model.owner?.life);
+      this.log.life = incarnation.life;
       const server = new NbdServer(
         { arena: process.arena, clock: process, notes },
         {

@@ -39,6 +39,8 @@ export class KeptLog {
   #log: WriteLog | null = null;
   #boot = 1;
   putAside = 0;
+  /** Of the volume, when the process that wrote it became active. */
+  life = 0;
 
   /** Null: the volume keeps none. */
   constructor(terms: LogTerms | null) {
@@ -50,6 +52,7 @@ export class KeptLog {
     this.#head = null;
     this.#body = null;
     this.#log = null;
+    this.life = 0;
     this.#boot += 1;
   }
   /** The process ended, in whatever way. */

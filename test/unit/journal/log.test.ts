@@ -164,6 +164,20 @@ const serveWith = (log: WriteLog): void =>
     blockBytes: 512,
   });
 
+t.test(
+  "a replica that a resumed session leaves out is still one that the rows are about",
+  async (t) => {
+    const { buffer, memory } = plain();
+    write(serving(memory), 1);
+    const owner = makeOwner();
+    serveWith(WriteLog.resume(memory, read(buffer), owner));
+    t.same(read(buffer).session?.regions, REGIONS);
+    const fresh = plain();
+    serveWith(create(fresh.memory, owner));
+    t.same(read(fresh.buffer).session?.regions, [REGIONS[0], null, REGIONS[2]]);
+  },
+);
+
 t.test("rows: full, held, covered in order", async (t) => {
   const log = serving(plain().memory);
   t.equal(log.rowsMax, ROWS);

@@ -1,6 +1,8 @@
 import t from "tap";
-import type { Uuid } from "../../../src/base/ids.js";
+import type { Generation, Uuid } from "../../../src/base/ids.js";
 import { DeviceStatus } from "../../../src/ports/device.js";
+import { LogKind } from "../../../src/ports/journal.js";
+import { resumeProblem } from "../../../src/upstairs/resume.js";
 import { KeptHost, type KeptOptions, KeptVolume, type Life } from "../../kit/kept.js";
 import { hashApi } from "../../kit/replica.js";
 import { World } from "../../kit/world.js";
@@ -203,6 +205,33 @@ t.test("the log is for these regions and no others", async (t) => {
   t.equal(elsewhere.judge()?.kind, "resume", "and nothing is lost");
   const right = here.start();
   t.equal(right.up(), null);
+});
+
+t.test("a log without writes is about nobody: whoever is there will do", async (t) => {
+  // A server began with the second and the third and died before it had done anything; then the first is back, and one of them away.
+  const { volume } = scene({ flushed: true });
+  const participants = [0, 2].map((place) => {
+    const { region } = volume.replicas[place]!;
+    const versions = {
+      kind: "ExtentVersions",
+      generations: new BigUint64Array(8).fill(1n),
+      flushNumbers: new Float64Array(8),
+      dirty: new Uint8Array(8),
+    } as const;
+    return { name: `replica ${place}`, region, versions, isSource: true };
+  });
+  const resume = {
+    generation: 5n as Generation,
+    explains: (found: bigint) => found <= 1n,
+    regions: [1, 2].map((place) => volume.replicas[place]!.region.uuid),
+    blockBytes: BLOCK,
+    writes: [],
+  };
+  t.equal(resumeProblem(resume, participants), null);
+  const row = { row: 1, kind: LogKind.zeroes, start: 0, blocks: 1, at: -1, tailAt: -1, tail: null };
+  t.equal(resumeProblem({ ...resume, writes: [row] }, participants)?.code, "TRIVET_E_LOG_FOREIGN");
+  const stranger = resumeProblem({ ...resume, explains: () => false }, participants);
+  t.equal(stranger?.code, "TRIVET_E_SUPERSEDED", "that somebody else wrote counts all the same");
 });
 
 t.test("with fewer than two replicas it waits", async (t) => {
