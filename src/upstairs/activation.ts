@@ -250,7 +250,7 @@ export class Activation {
     return flushNumber + 1 + Math.floor(this.#members.ports.random.chance() * FLUSH_NUMBERS_APART);
   }
 
-  /** The regions know a higher generation. From a clock: theirs + 1, once, and everybody is asked again with it. */
+  /** The regions know a higher generation. From a clock: well above theirs, once, and everybody is asked again with it. */
   #raise(needed: Generation): void {
     const members = this.#members;
     const before = members.generation;

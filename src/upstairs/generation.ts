@@ -65,8 +65,14 @@ function resumeGeneration(
 }
 
 /**
+ * A server that is restarted again and again to finish its log counts on by one. Whoever's clock is behind must not come to use one of
+ * those numbers: the other could not tell his data from its own, and would write over it.
+ */
+const APART = 1000n;
+
+/**
  * The regions know numbers up to `needed` − 1. From a clock that went backwards (`source` clock, at a fresh
- * start) that is put right once; a number that was given is not ours to change.
+ * start) that is put right once, with a number well above; a number that was given is not ours to change.
  */
 export function raiseGeneration(
   source: GenerationSource,
@@ -75,7 +81,7 @@ export function raiseGeneration(
   needed: Generation,
   then: Then,
 ): void {
-  if (source.kind === "clock") keep(source, journal, needed, then);
+  if (source.kind === "clock") keep(source, journal, (needed + APART) as Generation, then);
   else then(tooLow(generation, needed), generation);
 }
 

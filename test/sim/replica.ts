@@ -122,6 +122,8 @@ export class ReplicaBox {
       if (store === null) {
         trace.add(this.name, () => `cannot be started: ${fault!.line}`);
         this.#exited();
+        // What the message tells the operator to do.
+        if (fault!.code === "TRIVET_E_EXTENT_CONTEXT") this.emptied();
         this.#startLater();
       } else this.#serve(process, store, notes);
     });

@@ -132,6 +132,25 @@ for (const flushed of [true, false]) {
     });
 }
 
+t.test("numbers that a restarted server counted through stand for nobody else", async (t) => {
+  const it = scene({ flushed: true, latencyMs: 2 });
+  for (let restart = 0; restart < 5; restart++) {
+    const life = it.here.start();
+    for (let i = 0; i < 200 && life.said("replica.active").length === 0; i++) life.up(1);
+    t.equal(life.activated, undefined, "about to write what is in the log");
+    life.kill();
+    it.world.advance(1500);
+  }
+  it.there.clockOffset = -1_000_000;
+  const guest = it.there.start();
+  t.equal(guest.up(), null);
+  done(guest, guest.guest.write(0, theirs));
+  t.equal(guest.stop(), null, "flushed and gone");
+  const life = it.here.start();
+  t.equal(life.up()?.code, "TRIVET_E_SUPERSEDED");
+  t.same(onDisk(it), new Set([0xbb]));
+});
+
 t.test("superseded while it serves: what no flush covered is put aside", async (t) => {
   const volume = new KeptVolume(new World(4), hash, {
     ack: "buffered",
