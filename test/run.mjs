@@ -125,7 +125,7 @@ function testFiles(root) {
   return found.sort();
 }
 
-/** Tests that start whole systems. They wait more than they work, so two at a time; apart from the others, which keep the processors busy. */
+/** Tests that start whole systems. They wait more than they work, so three at a time; apart from the others, which keep the processors busy. */
 const WHOLE = ["interop", "acceptance", "power", "kill"].map((name) => `dist/test/${name}/`);
 
 /** Returns the exit status. */
@@ -153,7 +153,7 @@ export async function runTests(root, parts) {
   }
   if (whole.length > 0) {
     await tap(root, tally, "whole programs: interop, acceptance, power cuts, kills", whole, [
-      "--jobs=2",
+      "--jobs=3",
       `--timeout=${WHOLE_TIMEOUT_S}`,
     ]);
   } else if (parts.length === 0) tally.fail("whole programs: there are no tests");
