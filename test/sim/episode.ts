@@ -31,6 +31,9 @@ export interface Outcome {
   readonly trace: Trace;
 }
 
+/** How often the operator looks. */
+const WATCH_MS = 20_000;
+
 /** Thrown when what was found is written down. */
 const FOUND = new Error("something is broken");
 
@@ -150,7 +153,7 @@ class Episode {
   /** Liveness: with nothing going wrong any more everything is answered, and three replicas take part. */
   #recover(): void {
     const guests = this.#guests;
-    this.#watch();
+    this.#world.after(WATCH_MS, () => this.#watch());
     guests.more(50);
     for (let before = -1; !guests.isDone && before !== guests.answeredCount; ) {
       before = guests.answeredCount;
@@ -166,11 +169,16 @@ class Episode {
     if (!this.#pass(RECOVERY_MS, () => guests.isDone))
       this.#fail(`reading everything: ${this.#state()}`);
   }
-  /** The operator sees to it that some host serves, though one that was superseded stays down by itself. */
+  /**
+   * The operator sees to it that some host serves, though one that was superseded stays down by itself, and does what a refusal asks for
+   * when all replicas are up and that has not helped.
+   */
   #watch(): void {
     if (this.#isEnding) return;
     if (!this.#hosts.some((host) => host.process !== null)) this.#hosts[0]!.start();
-    this.#world.after(5000, () => this.#watch());
+    for (const host of this.#hosts)
+      if (host.refusal?.code === "TRIVET_E_REGION_OLDER") host.accept = { older: true };
+    this.#world.after(WATCH_MS, () => this.#watch());
   }
   get #host(): HostBox | undefined {
     return this.#hosts.find((host) => host.isServing);

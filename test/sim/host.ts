@@ -58,6 +58,8 @@ export class HostBox {
   isStopping = false;
   /** What the operator adds to the command line. */
   accept: Accept = {};
+  /** Why the last start failed. */
+  refusal: Fault | null = null;
   starts = 0;
   /** The state file. */
   readonly #upstairsId: Uuid;
@@ -158,9 +160,12 @@ export class HostBox {
       if (this.process !== process) return;
       if (fault !== null) {
         trace.add(name, () => `cannot be started: ${fault.line}`);
+        this.refusal = fault;
         this.#ended(process, fault.code === "TRIVET_E_SUPERSEDED");
         return;
       }
+      this.accept = {};
+      this.refusal = null;
       const incarnation = { name, life: 0 };
       // Nothing that the log's host had answered is lost, if nobody came in between.
       model.activated(incarnation, resumes && this.log.life === model.owner?.life);

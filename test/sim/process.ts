@@ -6,7 +6,8 @@ import { FakeArena } from "../kit/arena.js";
 import type { Death, FakeStream } from "../kit/link.js";
 import type { World } from "../kit/world.js";
 
-const STREAM_BYTES = 4 * 1024 * 1024;
+/** A replay composes a thousand jobs at once, a page each. Only pages that are used cost anything. */
+const STREAM_BYTES = 24 * 1024 * 1024;
 
 /** A computer: processes run on it, its wall clock may be wrong, its power may fail. */
 export class Machine {
@@ -35,7 +36,8 @@ export class Process implements Clock, Random {
   constructor(world: World, machine: Machine, arenaBytes: number) {
     this.world = world;
     this.machine = machine;
-    this.arena = new FakeArena(arenaBytes, STREAM_BYTES);
+    const bytes = Buffer.alloc(arenaBytes + STREAM_BYTES).fill(0xcc, 0, arenaBytes);
+    this.arena = new FakeArena(arenaBytes, STREAM_BYTES, bytes);
   }
 
   nowMs(): number {
