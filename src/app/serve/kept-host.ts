@@ -40,12 +40,14 @@ export async function openKeptHost(terms: KeptTerms): Promise<KeptHost> {
   let problem = writeLog.problem;
   for (const path of writeLog.paths) {
     let log: OwnLog | Fault;
+    // Looked at before: one that is damaged is put aside while it is opened.
+    const isThere = existsSync(path);
     try {
       log = await OwnLog.open(path, { ...settings, volumeId, notes });
     } catch (error) {
       // One that is there may hold something; where there is none, another place will do.
       const fault = asFault(error);
-      if (fault === undefined || !writeLog.isDefault || existsSync(path)) throw error;
+      if (fault === undefined || !writeLog.isDefault || isThere) throw error;
       problem = fault.message;
       continue;
     }
