@@ -18,6 +18,7 @@ log.claimed(1n as Generation);
 log.activated({
   highestSeen: 0n as Generation,
   reconciledWith: null,
+  firstFlush: 1,
   regions: [id, id, id],
   blockBytes: 4096,
 });

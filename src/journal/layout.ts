@@ -8,7 +8,7 @@ import { invariant } from "../base/invariant.js";
 /** "TRIVETWL". The second word is stored last of all when a log is made. */
 export const MAGIC = [0x56495254, 0x4c575445] as const;
 /** Of everything in these tables. Another number is another layout. */
-export const LOG_VERSION = 1;
+export const LOG_VERSION = 2;
 
 export const HEADER_BYTES = 4096;
 export const ROW_BYTES = 128;
@@ -49,22 +49,32 @@ export const Session = {
   state: 1,
   /** Low word, high word, here and below. What the process promoted itself with last. */
   generation: 2,
-  /** Regions may have been changed with the generations from `firstWritten` to this one. */
-  written: 4,
   /** Highest generation that any extent carried when the volume became active. */
-  highestSeen: 6,
-  blockBytes: 8,
-  pid: 9,
+  highestSeen: 4,
+  blockBytes: 6,
+  pid: 7,
   /** Milliseconds of the monotonic clock of this boot, a double: when the generation was claimed. */
-  claimedMs: 10,
+  claimedMs: 8,
   /** Three region ids, 16 bytes each; nil: that replica took no part. */
-  regions: 12,
-  firstWritten: 24,
-  /** What reconciliation wrote into extents, one above those found; 0: nothing. */
-  reconciled: 26,
+  regions: 10,
+  /** Sessions that may have changed regions, the oldest first; generation 0: none. */
+  lives: 22,
   /** Of words 0 to 62. */
   checksum: 63,
 } as const;
+/** One of the sessions in a record. */
+export const Life = {
+  /** u64: generations from this one to that one; what reconciliation wrote, 0: nothing. */
+  from: 0,
+  generation: 2,
+  reconciled: 4,
+  /** Doubles: flush numbers from this one to that one. */
+  first: 6,
+  last: 8,
+} as const;
+export const LIFE_WORDS = 10;
+export const LIVES_MAX = 4;
+invariant(Session.lives + LIVES_MAX * LIFE_WORDS <= Session.checksum, "the sessions fit");
 
 export const SessionState = {
   /** There is nothing to finish. */
@@ -78,6 +88,9 @@ export type SessionState = (typeof SessionState)[keyof typeof SessionState];
 
 /** The newest row covered, twice, each in a cache line of its own; the first is stored first. */
 export const COVERED_AT = [256, 272] as const;
+
+/** A double, in a cache line of its own: the number of the flush sent last, in the newest session; 0: none. */
+export const FLUSHED_AT = 288;
 
 /** A row; its place is its number modulo the number of rows. */
 export const Row = {

@@ -5,6 +5,7 @@ import { type Journal, type JournalActivation, LogKind, type Resume } from "../p
 import {
   COVERED_AT,
   checksum,
+  FLUSHED_AT,
   HEADER_BYTES,
   Header,
   headBytes,
@@ -21,9 +22,16 @@ import {
   RowState,
   SessionState,
 } from "./layout.js";
+import { areOf, type LogLife, withLife } from "./lives.js";
 import type { LogMemory } from "./memory.js";
 import type { LogReading } from "./reading.js";
-import { FIRST_SESSION, type LogSession, SessionRecords } from "./session.js";
+import {
+  FIRST_SESSION,
+  type LogSession,
+  lastFlushed,
+  SessionRecords,
+  withFlushed,
+} from "./session.js";
 
 // The log of the process that keeps it. Rows are a ring in order of submission: covering is one number that moves on, so what is left
 // is always the newest writes without a gap, whichever moment we die at.
@@ -46,12 +54,6 @@ export interface LogOwner {
   /** Copies the log to where people can look at it. False: that failed, and the log stays as it is. */
   setAside(why: Fault): boolean;
 }
-
-/** Whether nobody but the sessions of this log need have written `found` into an extent. */
-const explains = (session: LogSession, found: bigint): boolean =>
-  found <= session.highestSeen ||
-  found === session.reconciled ||
-  (found >= session.firstWritten && found <= session.written);
 
 export class WriteLog implements Journal {
   readonly resume: Resume | null;
@@ -123,7 +125,8 @@ export class WriteLog implements Journal {
     const { generation, regions, blockBytes } = this.#session;
     return {
       generation,
-      explains: (found) => explains(this.#session, found),
+      explains: (found, flush) =>
+        found <= this.#session.highestSeen || areOf(this.#session.lives, found, flush),
       regions: regions.filter((region) => region !== null),
       blockBytes,
       writes: reading.rows,
@@ -202,21 +205,34 @@ export class WriteLog implements Journal {
     const { pid } = this.#owner;
     this.#store({ generation, pid, claimedMs: this.#owner.nowMs() });
   }
-  activated({ highestSeen, reconciledWith, regions, blockBytes }: JournalActivation): void {
-    const { generation: written, state, firstWritten, reconciled } = this.#session;
+  activated(activation: JournalActivation): void {
+    const { generation, state } = this.#session;
+    const lives = withFlushed(this.#session.lives, lastFlushed(this.#memory));
+    const { highestSeen, reconciledWith, firstFlush: first, regions, blockBytes } = activation;
     const isResumed = state === SessionState.open;
+    // The mark goes with the newest session, and its number into the record before there is another one.
+    if (isResumed) this.#store({ lives });
+    this.#doubles[FLUSHED_AT / 2] = 0;
+    const life: LogLife = {
+      from: generation,
+      generation,
+      reconciled: reconciledWith ?? (0n as Generation),
+      first,
+      last: reconciledWith === null ? first - 1 : first,
+    };
     this.#store({
       state: SessionState.open,
-      written,
-      firstWritten: isResumed ? firstWritten : written,
+      lives: isResumed ? withLife(lives, life) : [life],
       highestSeen,
-      reconciled: reconciledWith ?? reconciled,
       // A replica that is left out now is still one that the rows of before are about.
       regions: isResumed
         ? regions.map((region, i) => region ?? this.#session.regions[i] ?? null)
         : regions,
       blockBytes,
     });
+  }
+  flushing(flushNumber: number): void {
+    this.#doubles[FLUSHED_AT / 2] = flushNumber;
   }
   joined(index: number, region: Uuid): void {
     const regions = this.#session.regions.map((was, i) => (i === index ? region : was));

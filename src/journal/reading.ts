@@ -21,7 +21,7 @@ import {
   tailBytes,
 } from "./layout.js";
 import { LogMemory, rowBase } from "./memory.js";
-import { type LogSession, readSession } from "./session.js";
+import { type LogSession, lastFlushed, readSession } from "./session.js";
 
 // A log that somebody else wrote, and may have died over. Believes nothing: every number is checked before it is used, and what is
 // wrong is said in words.
@@ -95,6 +95,9 @@ export function readLog(memory: LogMemory, fileBytes: number): LogReading {
   const header = readHeader(memory, fileBytes, problems);
   const session = readSession(memory);
   if (session === null) problems.push("neither of the two session records is whole");
+  const flushed = lastFlushed(memory);
+  if (!Number.isSafeInteger(flushed) || flushed < 0)
+    problems.push("the number of the last flush is damaged");
   if (header === null) return { ...NOTHING, kind: "corrupt", version, session, problems };
   return { ...readRows(memory, header, session, problems), version, header, session };
 }

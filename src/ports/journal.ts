@@ -47,6 +47,8 @@ export interface Journal {
   claimed(generation: Generation): void;
   /** We are about to change the regions for the first time with the generation claimed last. */
   activated(activation: JournalActivation): void;
+  /** A flush with this number is about to be sent, with the generation claimed last. */
+  flushing(flushNumber: number): void;
   /** A replica that took no part is equal to the others now, and does. */
   joined(index: number, region: Uuid): void;
   /** The last flush of an orderly stop is done: a successor has nothing to finish, and starts as it likes. */
@@ -60,6 +62,8 @@ export interface JournalActivation {
   readonly highestSeen: Generation;
   /** What reconciliation is about to write into extents; null: there is nothing to reconcile. */
   readonly reconciledWith: Generation | null;
+  /** The lowest flush number that this session may use, reconciliation included. */
+  readonly firstFlush: number;
   /** Of each replica that takes part; null: it does not, yet. */
   readonly regions: readonly (Uuid | null)[];
   readonly blockBytes: number;
@@ -68,8 +72,8 @@ export interface JournalActivation {
 export interface Resume {
   /** What the predecessor claimed last. */
   readonly generation: Generation;
-  /** Whether a generation found on disk is explained by what the log knows; otherwise a stranger wrote. */
-  explains(generation: bigint): boolean;
+  /** Whether the numbers of an extent on disk are explained by what the log knows; otherwise a stranger wrote. */
+  explains(generation: bigint, flushNumber: number): boolean;
   /** Regions that took part when it was written; none: it never came so far. */
   readonly regions: readonly Uuid[];
   /** 0: as `regions`. */
@@ -103,6 +107,7 @@ export const nullJournal: Journal = {
   holds: () => false,
   claimed: () => {},
   activated: () => {},
+  flushing: () => {},
   joined: () => {},
   emptied: () => {},
   voided: () => {},

@@ -28,8 +28,6 @@ const REPLICA_FAULTS: ReadonlySet<FaultCode> = new Set<FaultCode>([
   "TRIVET_E_SAME_REGION",
   "TRIVET_E_PROTOCOL",
 ]);
-/** Numbers of flushes are taken from a range this wide when a session begins without the third. */
-const FLUSH_NUMBERS_APART = 2 ** 20;
 
 export class Activation {
   readonly reconciling: Reconciling;
@@ -215,9 +213,9 @@ export class Activation {
     // An attempt of ours that failed has left its generation on some of them. That is no reason to go above it.
     if (found.generation - 1n === this.#reconciledWith)
       found = { ...found, generation: this.#reconciledWith };
-    // Whoever is left out may carry flushes that nobody else knows of. Its numbers must not come up again for other data.
-    if (places.length < 3)
-      found = { ...found, flushNumber: this.#apart(found.flushNumber) as FlushNumber };
+    // Whoever is left out may carry flushes that nobody else knows of, and another host may have our generation. Their numbers must not
+    // come up again for other data.
+    found = { ...found, flushNumber: this.#apart(found.flushNumber) as FlushNumber };
     if (generation < found.generation) {
       this.#raise(found.generation);
       return;
@@ -225,6 +223,7 @@ export class Activation {
     journal.activated({
       highestSeen,
       reconciledWith: found.repairs.length > 0 ? found.generation : null,
+      firstFlush: found.flushNumber,
       regions: replicas.map(({ index, region }) => (takesPart(index) ? region!.uuid : null)),
       blockBytes: replicas[places[0]!]!.region!.blockSize,
     });
@@ -247,7 +246,8 @@ export class Activation {
     return resumeProblem(resume, participants);
   }
   #apart(flushNumber: number): number {
-    return flushNumber + 1 + Math.floor(this.#members.ports.random.chance() * FLUSH_NUMBERS_APART);
+    const { ports, tuning } = this.#members;
+    return flushNumber + Math.floor(ports.random.chance() * tuning.flushNumbersApart);
   }
 
   /** The regions know a higher generation. From a clock: well above theirs, once, and everybody is asked again with it. */

@@ -64,6 +64,7 @@ export class Core {
   /** Null nearly always. */
   repair: Repairing | null = null;
   generation = 0n as Generation;
+  firstFlushNumber = 0;
   nextFlushNumber = 0;
   /** The list of live jobs is being walked and cut: nobody may be told of room, as they would submit at once. */
   isRetiring = false;
@@ -104,6 +105,17 @@ export class Core {
   /** The next job id, in order of submission. */
   admit(slot: number): void {
     this.table.admit(slot, this.#nextId++);
+  }
+
+  takeFlushNumber(): number {
+    const number = this.nextFlushNumber++;
+    this.ports.journal.flushing(number);
+    return number;
+  }
+
+  /** This session has used `number`; one below the first is reconciliation's. */
+  hasFlushed(number: number): boolean {
+    return number >= this.firstFlushNumber - 1 && number < this.nextFlushNumber;
   }
 
   /** A write was submitted: what was known of its blocks is out of date. */

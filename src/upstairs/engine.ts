@@ -123,6 +123,7 @@ export class Engine {
     const { core } = this;
     core.configure(region);
     core.generation = generation;
+    core.firstFlushNumber = nextFlush;
     core.nextFlushNumber = nextFlush;
     this.#readOnly = readOnly;
     const fault = this.#writes.open() ?? this.#zeroes.open();

@@ -124,7 +124,7 @@ export class Flushes {
     this.#current = slot;
     this.#isDirty = false;
     this.submitted += 1;
-    table.ticket[slot] = core.nextFlushNumber++;
+    table.ticket[slot] = core.takeFlushNumber();
     this.#submit(slot);
   }
   /**
@@ -136,7 +136,7 @@ export class Flushes {
     const { table } = core;
     const slot = table.take(Kind.flush);
     table.flags[slot] = Flag.own;
-    table.ticket[slot] = core.nextFlushNumber++;
+    table.ticket[slot] = core.takeFlushNumber();
     this.submitted += 1;
     this.#admit(slot);
     return table.id[slot]!;

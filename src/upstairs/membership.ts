@@ -73,6 +73,7 @@ export class Membership implements ReplicaOwner {
       mode,
       tookPart: region !== null && region.uuid === partOf,
       inDoubt: members.isInDoubt,
+      hasFlushed: (flushNumber) => members.engine.core.hasFlushed(flushNumber),
       extentCount: region?.extentCount ?? 0,
       regionProblem: (told) =>
         regionProblem(

@@ -41,6 +41,8 @@ export interface Terms {
   readonly tookPart: boolean;
   /** Mode offline: somebody else may have been active meanwhile, so look at the generations on disk before replaying. */
   readonly inDoubt: boolean;
+  /** Whether this session has sent a flush with this number, or reconciled with it. */
+  hasFlushed(flushNumber: number): boolean;
   /** Extents of the region, once RegionInfo told. */
   readonly extentCount: number;
   /** What is wrong with this region at this place; null when it is the right one. */
@@ -216,6 +218,20 @@ function versionsTold(versions: Versions, terms: Terms): Verdict {
     );
   if (terms.mode === "new" || terms.readOnly) return { do: "versions", versions };
   const highest = highestGeneration(versions);
+  if (terms.inDoubt && terms.tookPart) {
+    // Another host whose clock showed the same second.
+    const extent = generations.findIndex(
+      (generation, i) => generation === terms.generation && !terms.hasFlushed(flushNumbers[i]!),
+    );
+    if (extent >= 0)
+      return {
+        do: "superseded",
+        fault: new Fault(
+          "TRIVET_E_SUPERSEDED",
+          `extent ${extent} carries flush ${flushNumbers[extent]} of generation ${terms.generation}, which this session never sent: another host with the same generation wrote meanwhile`,
+        ),
+      };
+  }
   if (highest <= terms.generation) return { do: "versions", versions };
   if (terms.inDoubt && terms.tookPart)
     return {

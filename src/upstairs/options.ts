@@ -147,6 +147,8 @@ export interface Tuning {
   /** How long an orderly stop waits for the final flush, and how long while fewer than two replicas are there. */
   readonly stopMs: number;
   readonly stopAloneMs: number;
+  /** A session's first flush number is drawn from a range this wide: its numbers tell it from another with the same generation. */
+  readonly flushNumbersApart: number;
 }
 
 const MIB = 1024 * 1024;
@@ -194,4 +196,5 @@ export const TUNING: Tuning = {
   repairRetryMsMax: REPAIR_RETRY_MS_MAX,
   stopMs: 60_000,
   stopAloneMs: 15_000,
+  flushNumbersApart: 2 ** 20,
 };

@@ -36,11 +36,13 @@ export function resumeProblem(resume: Resume, participants: readonly Participant
       `it is about blocks of ${resume.blockBytes} bytes, ${other.name} has ${other.region.blockSize}`,
     );
   for (const { name, versions } of sources) {
-    const extent = versions.generations.findIndex((found) => !resume.explains(found));
+    const extent = versions.generations.findIndex(
+      (found, i) => !resume.explains(found, versions.flushNumbers[i]!),
+    );
     if (extent >= 0)
       return new Fault(
         "TRIVET_E_SUPERSEDED",
-        `extent ${extent} of ${name} carries generation ${versions.generations[extent]}, which is not of the session that died here (${resume.generation}): another host has used the volume since`,
+        `extent ${extent} of ${name} carries generation ${versions.generations[extent]} and flush ${versions.flushNumbers[extent]}, which is not of the session that died here (${resume.generation}): another host has used the volume since`,
       );
   }
   return null;

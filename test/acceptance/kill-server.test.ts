@@ -11,6 +11,8 @@ import { Rig } from "./rig.js";
 const ROUNDS = Number(process.env.ROUNDS ?? 4);
 const BLOCKS = 512;
 
+const wroteAgain = (rig: Rig): number => Number(rig.server?.output.includes('"volume.resumed"'));
+
 for (const ack of ["quorum", "buffered"])
   t.test(`killed under load, ${ack}: nothing acknowledged is lost`, async (t) => {
     const rig = new Rig();
@@ -19,8 +21,10 @@ for (const ack of ["quorum", "buffered"])
     await rig.startAll();
     const chance = prng(ack.length);
     const ledger = new Ledger(BLOCKS, chance);
+    let resumed = 0;
     for (let round = 0; round < ROUNDS; round++) {
       await rig.serve(["--ack", ack, "--arena", "32M"]);
+      resumed += wroteAgain(rig);
       const client = await NbdClient.connect({ port: rig.nbdPort });
       t.same(
         await ledger.check(client, ledger.acknowledged),
@@ -41,6 +45,6 @@ for (const ack of ["quorum", "buffered"])
       "some of it was never flushed",
     );
     client.close();
-    t.match(rig.server?.output ?? "", /"volume\.resumed"/, "writes had to be written again");
+    t.ok(resumed + wroteAgain(rig) > 0, "writes had to be written again");
     t.equal(await rig.stopServer(), 0);
   });

@@ -53,7 +53,7 @@ t.test("regions that went back in time are noticed", async (t) => {
 });
 
 t.test("what was only acknowledged and is lost is noticed", async (t) => {
-  const text = await noticed(1, { serve: ["--write-log", "none"], sabotage: () => {} });
+  const text = await noticed(12, { serve: ["--write-log", "none"], sabotage: () => {} });
   const said = /block \d+ shows write \d+, expected (\d+) to \d+, of which (\d+) is flushed/;
   const [, acknowledged, flushed] = said.exec(text) ?? [];
   t.ok(Number(acknowledged) > Number(flushed), text);

@@ -176,8 +176,11 @@ class Episode {
   #watch(): void {
     if (this.#isEnding) return;
     if (!this.#hosts.some((host) => host.process !== null)) this.#hosts[0]!.start();
-    for (const host of this.#hosts)
-      if (host.refusal?.code === "TRIVET_E_REGION_OLDER") host.accept = { older: true };
+    for (const host of this.#hosts) {
+      const code = host.refusal?.code;
+      if (code === "TRIVET_E_REGION_OLDER") host.accept = { older: true };
+      if (code === "TRIVET_E_REGION_FOREIGN") host.accept = { foreign: true };
+    }
     this.#world.after(WATCH_MS, () => this.#watch());
   }
   get #host(): HostBox | undefined {

@@ -1,4 +1,5 @@
 import { HEADER_BYTES, ROW_BYTES, SessionState } from "../../journal/layout.js";
+import type { LogLife } from "../../journal/lives.js";
 import type { LogReading, LogRow } from "../../journal/reading.js";
 import { LogKind } from "../../ports/journal.js";
 import { showBytes } from "../progress.js";
@@ -57,9 +58,13 @@ export function dumpJson(report: LogReport): unknown {
             pid: session.pid,
             running: isRunning,
             generation: `${session.generation}`,
-            first_written: `${session.firstWritten}`,
-            last_written: `${session.written}`,
-            reconciled_with: `${session.reconciled}`,
+            sessions: session.lives.map((life) => ({
+              from_generation: `${life.from}`,
+              generation: `${life.generation}`,
+              reconciled_with: `${life.reconciled}`,
+              first_flush: life.first,
+              last_flush: life.last,
+            })),
             highest_seen: `${session.highestSeen}`,
             block_bytes: session.blockBytes,
             regions: session.regions,
@@ -107,7 +112,7 @@ export function dumpLines(report: LogReport): string[] {
       ["state", STATES[session.state]!],
       [
         "generation",
-        `${session.generation}; regions were written with ${session.firstWritten} to ${session.written}, and carried ${session.highestSeen} at most before`,
+        `${session.generation}; ${session.lives.map(livedText).join(", ")}; before that regions carried ${session.highestSeen} at most`,
       ],
       ["regions", session.regions.map((region) => region ?? "none").join(", ")],
       ["block size", `${session.blockBytes}`],
@@ -130,6 +135,11 @@ export function dumpLines(report: LogReport): string[] {
   const text = lines.map(([left, right]) => `${left.padEnd(width)}  ${right}`);
   return rows.length === 0 ? text : [...text, "", ...rowLines(rows)];
 }
+
+const livedText = ({ generation, first, last }: LogLife): string =>
+  last < first
+    ? `${generation} flushed nothing`
+    : `${generation} sent the flushes ${first} to ${last}`;
 
 function rowLines(rows: readonly LogRow[]): string[] {
   const table = [

@@ -111,6 +111,7 @@ export function serving(memory: LogMemory, owner = makeOwner()): WriteLog {
   log.activated({
     highestSeen: 90n as Generation,
     reconciledWith: null,
+    firstFlush: 1000,
     regions: REGIONS,
     blockBytes: BLOCK_BYTES,
   });

@@ -32,6 +32,8 @@ t.test("bytes are where the README says", async (t) => {
   const log = serving(memory);
   const rows = [write(log, 1000, 2), zeroes(log, 1001), write(log, 1002, 100)];
   log.answered(rows[1]!);
+  log.flushing(1000);
+  log.flushing(1001);
   log.covered(rows[0]!);
   const view = new DataView(buffer);
   const text = (at: number, length: number) => Buffer.from(buffer, at, length).toString("latin1");
@@ -39,7 +41,7 @@ t.test("bytes are where the README says", async (t) => {
   t.equal(text(0, 8), "TRIVETWL");
   t.same(
     [8, 12, 16, 20, 24].map((at) => view.getUint32(at, true)),
-    [1, 4096, 128, ROWS, headBytes(ROWS)],
+    [2, 4096, 128, ROWS, headBytes(ROWS)],
   );
   t.equal(view.getBigUint64(32, true), BigInt(BODY_BYTES));
   t.equal(hex(40, 16), IDENTITY.bootId.replaceAll("-", ""));
@@ -52,15 +54,19 @@ t.test("bytes are where the README says", async (t) => {
   t.equal(view.getUint32(512, true), 2, "the record before it is still there");
   t.equal(view.getUint32(session + 4, true), 2);
   t.same(
-    [8, 16, 24, 96, 104].map((at) => view.getBigUint64(session + at, true)),
-    [100n, 100n, 90n, 100n, 0n],
+    [8, 16, 88, 96, 104, 128].map((at) => view.getBigUint64(session + at, true)),
+    [100n, 90n, 100n, 100n, 0n, 0n],
   );
   t.same(
-    [32, 36].map((at) => view.getUint32(session + at, true)),
+    [24, 28].map((at) => view.getUint32(session + at, true)),
     [512, 17],
   );
-  t.equal(view.getFloat64(session + 40, true), 1234.5);
-  t.equal(hex(session + 48, 16), REGIONS[0]!.replaceAll("-", ""));
+  t.equal(view.getFloat64(session + 32, true), 1234.5);
+  t.equal(hex(session + 40, 16), REGIONS[0]!.replaceAll("-", ""));
+  t.same(
+    [session + 112, session + 120, 1152].map((at) => view.getFloat64(at, true)),
+    [1000, 999, 1001],
+  );
   t.same([view.getUint32(1024, true), view.getUint32(1088, true)], [1, 1]);
   const first = 4096 + ROW_BYTES;
   t.same(
@@ -80,7 +86,7 @@ t.test("bytes are where the README says", async (t) => {
   t.equal(view.getFloat64(third + 48, true), (1002 % 12) * 65_536 + 100 * 512);
   t.equal(
     createHash("sha256").update(Buffer.from(buffer)).digest("hex"),
-    "3c3dbb0fefc4f0579ffc7c2e62fc0ea8212abe34d21c8eed0b239ea6d7c96b60",
+    "f310438b4a4bbb8b1f646461718ba529147c00c426c4c3520c9f854bc17b7764",
     "all of it, sums included: another layout is another version",
   );
   for (const blocks of [1, 6, 7, 256])
@@ -160,6 +166,7 @@ const serveWith = (log: WriteLog): void =>
   log.activated({
     highestSeen: 5n as Generation,
     reconciledWith: 6n as Generation,
+    firstFlush: 2000,
     regions: [REGIONS[0]!, null, REGIONS[2]!],
     blockBytes: 512,
   });
@@ -242,6 +249,8 @@ t.test("a successor finds what it needs, and goes on", async (t) => {
   const answered = write(first, 2, 100);
   zeroes(first, 3);
   first.answered(answered);
+  first.flushing(1001);
+  first.flushing(1002);
   const reading = read(buffer);
   const log = WriteLog.resume(memory, reading, makeOwner());
   const resume = log.resume!;
@@ -263,18 +272,30 @@ t.test("a successor finds what it needs, and goes on", async (t) => {
       [3, 2, 8, false, null, 4096],
     ],
   );
-  const explained = (): bigint[] =>
-    [1n, 90n, 91n, 95n, 99n, 100n, 101n, 102n].filter((found) => resume.explains(found));
-  t.same(explained(), [1n, 90n, 100n], "what was on disk before, and its own");
+  const explained = (flush: number): bigint[] =>
+    [1n, 90n, 91n, 95n, 99n, 100n, 101n, 102n].filter((found) => resume.explains(found, flush));
+  t.same(explained(1000), [1n, 90n, 100n], "what was on disk before, and its own");
+  t.same(explained(1002), [1n, 90n, 100n]);
+  t.same(
+    explained(1003),
+    [1n, 90n],
+    "a flush that was never sent: another host has the same clock",
+  );
+  t.same(explained(999), [1n, 90n], "also one before ours");
   log.claimed(101n as Generation);
-  t.same(explained(), [1n, 90n, 100n], "a claim alone explains nothing on disk");
+  t.same(explained(1002), [1n, 90n, 100n], "a claim alone explains nothing on disk");
   log.activated({
     highestSeen: 90n as Generation,
     reconciledWith: 95n as Generation,
+    firstFlush: 2000,
     regions: REGIONS,
     blockBytes: 512,
   });
-  t.same(explained(), [1n, 90n, 95n, 100n, 101n]);
+  t.same(explained(1002), [1n, 90n, 100n], "what the one before sent stays known");
+  t.same(explained(2000), [1n, 90n, 95n, 101n], "reconciliation's number");
+  t.same(explained(2001), [1n, 90n]);
+  log.flushing(2001);
+  t.same(WriteLog.resume(memory, read(buffer), makeOwner()).resume!.explains(101n, 2001), true);
   t.same(idsOf(read(buffer)), [1, 2, 3], "nothing is forgotten before it is covered");
   const next = write(log, 1000);
   log.covered(log.resume!.writes[1]!.row);

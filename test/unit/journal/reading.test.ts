@@ -156,10 +156,10 @@ t.test("what becomes of a log", async (t) => {
   create(new LogMemory(empty, 0, empty.byteLength));
   add("never in use", empty, "fresh");
   const newer = sample();
-  u32(newer)[2] = 2;
+  u32(newer)[2] = 3;
   add("newer", newer, "aside");
   const older = sample();
-  u32(older)[2] = 0;
+  u32(older)[2] = 1;
   add("older", older, "aside");
   const alien = sample();
   u32(alien)[0] = 0x12345678;
@@ -194,7 +194,7 @@ t.test("what becomes of a log", async (t) => {
   });
   t.match(words.join("\n"), /belongs to the volume photos .* 6 writes/);
   t.match(words.join("\n"), /earlier boot of this machine and holds 6 writes/);
-  t.match(words.join("\n"), /version 2, newer than 1/);
-  t.match(words.join("\n"), /version 0, older than 1/);
+  t.match(words.join("\n"), /version 3, newer than 2/);
+  t.match(words.join("\n"), /version 1, older than 2/);
   t.match(words.join("\n"), /no write log, and is left as it is/);
 });

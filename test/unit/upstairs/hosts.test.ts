@@ -193,7 +193,9 @@ function chaos(seed: number): { broken: string[]; sessions: number; degraded: nu
     if (world.chance() < 0.6) partition(stage, []);
     else stage.stop(60_000);
     partition(stage, []);
-    broken.push(...stage.violations.map((what) => `round ${round}: ${what}`));
+    // Not what it announced: it may have died before it could keep that.
+    for (const replica of replicas)
+      broken.push(...replica.violations.map((what) => `round ${round}: ${what}`));
     for (const replica of replicas) replica.start();
     world.advance(100);
   }

@@ -87,7 +87,7 @@ const MUTANTS: Readonly<Record<string, { mutate: () => () => void; notices: RegE
     mutate: () => swap(RepairedExtents.prototype, "takeAhead", () => () => []),
   },
   "nothing is sent in place of what is not needed any more": {
-    notices: /never answered|never came/,
+    notices: /never answered|never came|does not wait for/,
     mutate: () =>
       swap(
         RepairRound.prototype,

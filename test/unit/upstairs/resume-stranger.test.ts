@@ -95,6 +95,13 @@ for (const flushed of [true, false]) {
       },
     ],
     [
+      "came with a clock that shows the same second, and left",
+      {},
+      (there) => {
+        there.clockOffset = -2;
+      },
+    ],
+    [
       "came with a clock that is ahead, and left",
       {},
       (there) => {

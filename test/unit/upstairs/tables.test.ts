@@ -22,14 +22,15 @@ const terms = (over: Partial<Terms> = {}): Terms => ({
   mode: "new",
   tookPart: false,
   inDoubt: false,
+  hasFlushed: (flush) => flush === 0,
   extentCount: 8,
   regionProblem: () => null,
   ...over,
 });
-const versions = (generation: bigint, count = 8): MessageOf<"ExtentVersions"> => ({
+const versions = (generation: bigint, count = 8, flush = 0): MessageOf<"ExtentVersions"> => ({
   kind: "ExtentVersions",
   generations: new BigUint64Array(count).fill(generation),
-  flushNumbers: new Float64Array(count),
+  flushNumbers: new Float64Array(count).fill(flush),
   dirty: new Uint8Array(count),
 });
 const address = { host: "127.0.0.1", port: 7810 };
@@ -107,6 +108,25 @@ t.test("negotiation: what each message means in each phase", async (t) => {
       versions(6n),
       { mode: "faulted", inDoubt: true, tookPart: true },
       "superseded TRIVET_E_SUPERSEDED",
+    ],
+    // Another host with our generation.
+    [
+      "getExtentVersions",
+      versions(5n, 8, 9),
+      { mode: "offline", inDoubt: true, tookPart: true },
+      "superseded TRIVET_E_SUPERSEDED",
+    ],
+    [
+      "getExtentVersions",
+      versions(5n, 8, 0),
+      { mode: "offline", inDoubt: true, tookPart: true },
+      "versions",
+    ],
+    [
+      "getExtentVersions",
+      versions(4n, 8, 9),
+      { mode: "offline", inDoubt: true, tookPart: true },
+      "versions",
     ],
     // Two others are with us: whatever it carries is no newer than this session.
     ["getExtentVersions", versions(6n), { mode: "faulted", tookPart: true }, "versions"],
