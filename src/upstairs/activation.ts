@@ -29,6 +29,9 @@ const REPLICA_FAULTS: ReadonlySet<FaultCode> = new Set<FaultCode>([
   "TRIVET_E_PROTOCOL",
 ]);
 
+/** Slots keep the low 16 bits of flush numbers, and salvage compares these: the steps leave them in order. */
+const FLUSH_STEP = 2 ** 16;
+
 export class Activation {
   readonly reconciling: Reconciling;
   /** Why those that are there are not enough; null: only because they are too few. */
@@ -247,7 +250,7 @@ export class Activation {
   }
   #apart(flushNumber: number): number {
     const { ports, tuning } = this.#members;
-    return flushNumber + Math.floor(ports.random.chance() * tuning.flushNumbersApart);
+    return flushNumber + FLUSH_STEP * Math.floor(ports.random.chance() * tuning.flushSteps);
   }
 
   /** The regions know a higher generation. From a clock: well above theirs, once, and everybody is asked again with it. */

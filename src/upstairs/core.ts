@@ -95,7 +95,10 @@ export class Core {
     return this.#nextId;
   }
 
-  configure(region: RegionDefinition): void {
+  begin(region: RegionDefinition, generation: Generation, flushNumber: number): void {
+    this.generation = generation;
+    this.firstFlushNumber = flushNumber;
+    this.nextFlushNumber = flushNumber;
     this.blockBytes = region.blockSize;
     this.blocks = regionBlocks(region);
     this.extentBlocks = region.extentSize;

@@ -121,10 +121,7 @@ export class Engine {
     readOnly: boolean,
   ): Fault | null {
     const { core } = this;
-    core.configure(region);
-    core.generation = generation;
-    core.firstFlushNumber = nextFlush;
-    core.nextFlushNumber = nextFlush;
+    core.begin(region, generation, nextFlush);
     this.#readOnly = readOnly;
     const fault = this.#writes.open() ?? this.#zeroes.open();
     if (fault !== null) {

@@ -147,8 +147,8 @@ export interface Tuning {
   /** How long an orderly stop waits for the final flush, and how long while fewer than two replicas are there. */
   readonly stopMs: number;
   readonly stopAloneMs: number;
-  /** A session's first flush number is drawn from a range this wide: its numbers tell it from another with the same generation. */
-  readonly flushNumbersApart: number;
+  /** A session's first flush number lies up to so many steps of FLUSH_STEP above what it found. */
+  readonly flushSteps: number;
 }
 
 const MIB = 1024 * 1024;
@@ -196,5 +196,5 @@ export const TUNING: Tuning = {
   repairRetryMsMax: REPAIR_RETRY_MS_MAX,
   stopMs: 60_000,
   stopAloneMs: 15_000,
-  flushNumbersApart: 2 ** 20,
+  flushSteps: 2 ** 14,
 };

@@ -76,7 +76,7 @@ export function stageFor(
   delete (region as { uuid?: unknown }).uuid;
   const stage = new Stage(new World(1), hash, {
     upstairs: { generation: { kind: "given", value: hello.generation } },
-    tuning: { autoFlushMs: 1e9, flushNumbersApart: 1, ...tuning },
+    tuning: { autoFlushMs: 1e9, flushSteps: 1, ...tuning },
     region,
     arenaBytes: 64 * 1024 * 1024,
   });

@@ -88,7 +88,7 @@ t.test("two that differ are made equal, and messages go to these two only", asyn
   // What a session that came to nothing left: a flush that one of them had, and a write that nobody flushed.
   const [first, , last] = play.replicas as [ModelReplica, ModelReplica, ModelReplica];
   first.write(41, block(7), first.hashOf(block(7)));
-  first.flush(2 ** 21, 1n as Generation, 2);
+  first.flush(2 ** 31, 1n as Generation, 2);
   last.write(61, block(8), last.hashOf(block(8)));
   const stage = play.session();
   t.equal(stage.activate(40_000), null);

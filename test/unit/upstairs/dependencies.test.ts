@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import t from "tap";
-import { NIL_UUID } from "../../../src/base/ids.js";
+import { type Generation, NIL_UUID } from "../../../src/base/ids.js";
 import { decode, type MessageOf } from "../../../src/crucible/messages.js";
 import { SessionIds } from "../../../src/crucible/session-ids.js";
 import { nullJournal } from "../../../src/ports/journal.js";
@@ -98,7 +98,11 @@ class Rig {
         repairFailed: () => {},
       },
     );
-    this.core.configure({ blockSize: 512, extentSize: 1000, extentCount: 1 } as never);
+    this.core.begin(
+      { blockSize: 512, extentSize: 1000, extentCount: 1 } as never,
+      1n as Generation,
+      1,
+    );
     this.payload = arena.alloc(64 * 512);
     this.sinks = [0, 1, 2].map(() => new Sink(arena));
     for (const [i, lane] of this.core.lanes.entries()) {
