@@ -11,6 +11,9 @@ export class FakeArena implements Arena {
   readonly #streamsAt: number;
   readonly #lengths = new Map<number, number>();
   #waiting: (() => void)[] = [];
+  /** Fills what is given out: for memory that was used before. */
+  poisons = false;
+  #isRetired = false;
 
   /**
    * `streamBytes`: memory of streams besides; 0: they share the rest. `bytes`: what another arena held, for the successor of a
@@ -38,15 +41,23 @@ export class FakeArena implements Arena {
   }
   alloc(length: number): number {
     const at = this.#pages.alloc(length);
-    if (at >= 0) this.#lengths.set(at, length);
+    if (at >= 0) this.#given(at, length);
     return at;
+  }
+  #given(at: number, length: number): void {
+    this.#lengths.set(at, length);
+    if (this.poisons) this.bytes.fill(0xcc, at, at + length);
+  }
+  /** The process is dead, and its memory may serve another one: nothing is written there from here any more. */
+  retire(): void {
+    this.#isRetired = true;
   }
   /** For inboxes and composed messages; `free` takes it back. */
   allocForStream(length: number): number {
     if (this.#streamPages === undefined) return this.alloc(length);
     const at = this.#streamPages.alloc(length);
     if (at < 0) return -1;
-    this.#lengths.set(this.#streamsAt + at, length);
+    this.#given(this.#streamsAt + at, length);
     return this.#streamsAt + at;
   }
   reserve(at: number, length: number): boolean {
@@ -55,6 +66,7 @@ export class FakeArena implements Arena {
     return done;
   }
   free(at: number): void {
+    if (this.#isRetired) return;
     if (at < this.#streamsAt) this.#pages.free(at);
     else this.#streamPages!.free(at - this.#streamsAt);
     this.bytes.fill(0xdd, at, at + this.#lengths.get(at)!);

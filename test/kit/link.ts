@@ -74,6 +74,8 @@ export class FakeStream implements Stream {
   #ending = false;
   #peerEnded = false;
   #state: "open" | "closed" = "open";
+  /** The machine went without a word: what it had sent and nobody has received yet is sent again by nobody. */
+  #isMute = false;
 
   constructor(world: World, arena: Arena, name: string, options: LinkOptions, route?: Route) {
     this.#world = world;
@@ -138,8 +140,8 @@ export class FakeStream implements Stream {
     else if (!wasClosed) this.reset();
   }
   /**
-   * The process at this end is gone: its handler is called no more. What has left is still delivered. After `silence`
-   * the other end learns of it by `reset`, or by losing patience.
+   * The process at this end is gone: its handler is called no more. What has left is still delivered, except after `silence`:
+   * then the other end learns of it by `reset`, or by losing patience.
    */
   die(how: Death): void {
     this.#handler = undefined;
@@ -151,6 +153,7 @@ export class FakeStream implements Stream {
     const other = this.#other;
     if (how === "end") this.#travel(0, () => other?.arriveEnd());
     else if (how === "reset") this.reset();
+    else this.#isMute = true;
   }
   /** The host of a dead end answers again, and does not know the connection. */
   reset(): void {
@@ -205,10 +208,9 @@ export class FakeStream implements Stream {
       const copy = Buffer.from(this.#arena.bytes.subarray(item.at, item.at + item.length));
       this.#queued -= item.length;
       this.#unread += item.length;
-      const other = this.#other;
       for (let from = 0; from < copy.length; from += this.#segmentBytes) {
         const piece = copy.subarray(from, Math.min(copy.length, from + this.#segmentBytes));
-        this.#travel(piece.length, () => other?.arrive(piece), leavesInMs);
+        this.#travel(piece.length, () => this.#deliver(piece), leavesInMs);
       }
       this.#release(item);
       if (this.#state !== "open") break;
@@ -228,6 +230,9 @@ export class FakeStream implements Stream {
     else if (item.tag >= 0) this.#handler?.sent(item.tag);
   }
 
+  #deliver(piece: Buffer): void {
+    if (!this.#isMute) this.#other?.arrive(piece);
+  }
   /** Called by the other end. */
   arrive(piece: Buffer): void {
     if (this.#state === "closed") return;

@@ -1,5 +1,5 @@
 import { campaign } from "./campaign.js";
-import { MUTANTS } from "./mutants.js";
+import { MUTANTS } from "./mutants/index.js";
 import { Totals } from "./totals.js";
 import type { Job } from "./worker.js";
 

@@ -1,6 +1,6 @@
 import { campaign } from "./campaign.js";
 import { runCi } from "./ci.js";
-import { MUTANTS } from "./mutants.js";
+import { MUTANTS } from "./mutants/index.js";
 import { type CommandOptions, HELP, parseOptions } from "./options.js";
 import type { PlanOptions } from "./plan.js";
 import { Totals } from "./totals.js";

@@ -97,6 +97,7 @@ export class Faults {
       case "cutPower":
       case "restartReplica":
       case "loseRegion":
+      case "blackout":
         replicaFault(scene, kind);
         return;
       case "diskStall":

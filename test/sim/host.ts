@@ -225,8 +225,8 @@ export class HostBox {
     this.#upstairs = null;
     this.isStopping = false;
     if (process === null) return;
-    this.#silent.push(...process.kill(how));
     this.log.left();
+    this.#silent.push(...process.kill(how));
   }
 
   kill(how: Death = "end"): void {

@@ -4,7 +4,7 @@ import { decide } from "../../src/journal/decide.js";
 import { headBytes, tailBytes } from "../../src/journal/layout.js";
 import { WriteLog } from "../../src/journal/log.js";
 import { LogMemory } from "../../src/journal/memory.js";
-import { type LogReading, readLog } from "../../src/journal/reading.js";
+import { type LogReading, type LogRow, readLog } from "../../src/journal/reading.js";
 import { payloadProblem } from "../../src/journal/verify.js";
 import type { Hasher } from "../../src/ports/hasher.js";
 import { type Journal, nullJournal } from "../../src/ports/journal.js";
@@ -34,8 +34,10 @@ export interface FoundLog {
 export class KeptLog {
   readonly #terms: LogTerms | null;
   #head: ArrayBuffer | null = null;
-  /** Of the process that had it last. */
+  /** Of the process that has it. */
   #body: Buffer | null = null;
+  /** Payload of the rows that a dead one left. */
+  #payload: { readonly at: number; readonly bytes: Buffer }[] = [];
   #log: WriteLog | null = null;
   #boot = 1;
   putAside = 0;
@@ -51,14 +53,28 @@ export class KeptLog {
   lose(): void {
     this.#head = null;
     this.#body = null;
+    this.#payload = [];
     this.#log = null;
     this.life = 0;
     this.#boot += 1;
   }
-  /** The process ended, in whatever way. */
+  /** The process ended, in whatever way, and its memory is about to be given to another. */
   left(): void {
-    if (this.#log?.isOpen === false) this.lose();
+    if (this.#log === null) return;
+    if (this.#log.isOpen) this.#keep();
+    else this.lose();
     this.#log = null;
+    this.#body = null;
+  }
+  #keep(): void {
+    const head = this.#head!;
+    const reading = readLog(new LogMemory(head, 0, head.byteLength), Number.MAX_SAFE_INTEGER);
+    this.#payload = reading.rows
+      .filter(({ at }) => at >= 0)
+      .map((row) => {
+        const bytes = this.#body!.subarray(row.at, row.at + reservedBytes(row));
+        return { at: row.at, bytes: Buffer.from(bytes) };
+      });
   }
 
   find(nowMs: number, arenaBytes: number): FoundLog {
@@ -109,13 +125,13 @@ export class KeptLog {
     hasher: Hasher,
   ): Journal | Fault {
     const { arena } = process;
-    this.#body!.copy(arena.bytes, 0, 0, arena.sizeBytes);
+    for (const { at, bytes } of this.#payload) bytes.copy(arena.bytes, at);
     this.#body = arena.bytes;
     const damaged = (what: string): Fault => new Fault("TRIVET_E_LOG_CORRUPT", what);
     const rows = reading.rows.filter(({ at }) => at >= 0);
     for (const row of rows) {
-      const length = row.tailAt < 0 ? row.payloadBytes : row.payloadBytes + tailBytes(row.blocks);
-      if (!arena.reserve(row.at, length)) return damaged(`row ${row.row} overlaps another`);
+      if (!arena.reserve(row.at, reservedBytes(row)))
+        return damaged(`row ${row.row} overlaps another`);
     }
     const largest = rows.reduce((most, { blocks }) => Math.max(most, blocks), 1);
     const scratchAt = arena.alloc(tailBytes(largest));
@@ -129,3 +145,6 @@ export class KeptLog {
     return this.#log;
   }
 }
+
+const reservedBytes = (row: LogRow): number =>
+  row.tailAt < 0 ? row.payloadBytes : row.payloadBytes + tailBytes(row.blocks);

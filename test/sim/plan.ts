@@ -18,6 +18,8 @@ export type FaultKind =
   | "rot"
   | "misdirect"
   | "loseRegion"
+  // Everybody at once.
+  | "blackout"
   // The host.
   | "killHost"
   | "cutHostPower"
@@ -38,7 +40,19 @@ const MIXES: Readonly<Record<string, Mix>> = {
   network: { cut: 4, stall: 2, slow: 2, dropGuest: 1 },
   replicas: { killReplica: 4, cutPower: 4, restartReplica: 2, cut: 1 },
   disks: { diskStall: 2, diskErrors: 4, diskFull: 2, killReplica: 2, cut: 1, restartHost: 1 },
-  hosts: { killHost: 5, restartHost: 2, takeOver: 5, clockJump: 2, cutHostPower: 1, cut: 1 },
+  blackouts: { blackout: 6, cut: 2, killReplica: 2, killHost: 1, stall: 2, slow: 2, diskStall: 4 },
+  hosts: {
+    killHost: 6,
+    restartHost: 2,
+    takeOver: 4,
+    clockJump: 2,
+    cutHostPower: 1,
+    cut: 1,
+    stall: 3,
+    slow: 2,
+    killReplica: 2,
+    cutPower: 3,
+  },
   rot: { rot: 8, misdirect: 4, scrub: 1, cut: 3, stall: 1, killReplica: 1, dropGuest: 1 },
   repairs: {
     loseRegion: 3,
@@ -68,6 +82,7 @@ const MIXES: Readonly<Record<string, Mix>> = {
     takeOver: 2,
     clockJump: 1,
     loseRegion: 1,
+    blackout: 1,
     replace: 1,
     scrub: 1,
     dropGuest: 1,
@@ -116,7 +131,7 @@ export function planOf(seed: number, options: PlanOptions = {}): Plan {
   const chance = prng(seed ^ 0x5eed);
   const pick = <T>(...of: readonly T[]): T => of[Math.floor(chance() * of.length)]!;
   const mixName = options.mix ?? pick("calm", ...MIX_NAMES, "everything", "everything");
-  const isLarge = chance() < 0.12;
+  const isLarge = chance() < 0.2;
   const isPatient = chance() < 0.4;
   const isTight = chance() < 0.25;
   const quick: Partial<Tuning> = {
@@ -125,7 +140,8 @@ export function planOf(seed: number, options: PlanOptions = {}): Plan {
     redialFirstMs: 50,
     redialMs: 500,
     dialTimeoutMs: 500,
-    offlineGraceMs: pick(0, 1000, 15_000),
+    offlineGraceMs: pick(0, 0, 1000, 15_000),
+    offlineJobsMax: pick(3, 30, 1000),
     refusalsMs: 6000,
   };
   const requests = options.requests ?? 2000;

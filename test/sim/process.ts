@@ -6,8 +6,11 @@ import { FakeArena } from "../kit/arena.js";
 import type { Death, FakeStream } from "../kit/link.js";
 import type { World } from "../kit/world.js";
 
-/** A replay composes a thousand jobs at once, a page each. Only pages that are used cost anything. */
+/** A replay composes a thousand jobs at once, a page each. */
 const STREAM_BYTES = 24 * 1024 * 1024;
+
+/** Memory of dead processes, by size: making it anew for each would take more time than all the rest. */
+const memories = new Map<number, Buffer[]>();
 
 /** A computer: processes run on it, its wall clock may be wrong, its power may fail. */
 export class Machine {
@@ -36,8 +39,10 @@ export class Process implements Clock, Random {
   constructor(world: World, machine: Machine, arenaBytes: number) {
     this.world = world;
     this.machine = machine;
-    const bytes = Buffer.alloc(arenaBytes + STREAM_BYTES).fill(0xcc, 0, arenaBytes);
+    const inAll = arenaBytes + STREAM_BYTES;
+    const bytes = memories.get(inAll)?.pop() ?? Buffer.alloc(inAll);
     this.arena = new FakeArena(arenaBytes, STREAM_BYTES, bytes);
+    this.arena.poisons = true;
   }
 
   nowMs(): number {
@@ -68,6 +73,11 @@ export class Process implements Clock, Random {
     const open = this.#streams.filter((stream) => !stream.isClosed);
     for (const stream of this.#streams) stream.die(how);
     this.#streams = [];
+    this.arena.retire();
+    const { bytes } = this.arena;
+    const free = memories.get(bytes.length);
+    if (free === undefined) memories.set(bytes.length, [bytes]);
+    else free.push(bytes);
     return open;
   }
 }

@@ -6,9 +6,13 @@ import { DIRECTORY } from "./replica.js";
 
 export function replicaFault(
   scene: FaultScene,
-  kind: "killReplica" | "cutPower" | "restartReplica" | "loseRegion",
+  kind: "killReplica" | "cutPower" | "restartReplica" | "loseRegion" | "blackout",
 ): void {
   const { world, replicas } = scene.parts;
+  if (kind === "blackout") {
+    blackout(scene);
+    return;
+  }
   if (kind === "loseRegion") {
     if (scene.mayLose() === null) return;
     const replica = scene.pick(replicas);
@@ -42,6 +46,25 @@ export function replicaFault(
     scene.happened(kind, () => `${replica.name} is stopped for an upgrade`);
     replica.stop(() => world.after(forMs, start));
   }
+}
+
+/** All lose their power, and come back one by one. */
+function blackout(scene: FaultScene): void {
+  const { world, replicas, hosts } = scene.parts;
+  if (replicas.some(({ trouble }) => trouble.hasFailedSync)) return;
+  scene.happened("blackout", () => "the power fails everywhere");
+  const served = hosts.filter((host) => host.isRunning);
+  for (const host of hosts) host.powerCut();
+  for (const replica of replicas) {
+    if (replica.machine.isPowered) replica.powerCut();
+    world.after(scene.duration(), () => {
+      if (!replica.machine.isPowered) replica.powerOn();
+    });
+  }
+  world.after(scene.duration(), () => {
+    for (const host of hosts) host.powerOn();
+    if (!hosts.some((host) => host.isRunning)) (served[0] ?? hosts[0]!).start();
+  });
 }
 
 export function diskFault(

@@ -1,6 +1,6 @@
 import xxhash from "xxhash-wasm";
 import { episode, type Outcome } from "./episode.js";
-import { MUTANTS } from "./mutants.js";
+import { MUTANTS } from "./mutants/index.js";
 import { type PlanOptions, planOf } from "./plan.js";
 
 // What one process of a campaign does. The seeds of a job run one after the other; nothing is shared between two seeds.
@@ -65,7 +65,7 @@ export function runMutant(name: string): MutantResult {
   let answered = 0;
   try {
     for (let i = 0; i < seeds; i++) {
-      const options = mix === undefined ? {} : { mix };
+      const options = { mix };
       const outcome = episode(planOf(from + i, options), hash);
       answered += outcome.answered;
       const [text] = outcome.broken;

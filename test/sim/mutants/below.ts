@@ -1,0 +1,125 @@
+import { type Claimant, ReadWriteActivation } from "../../../src/downstairs/activation.js";
+import { Held } from "../../../src/downstairs/store/held.js";
+import { Store } from "../../../src/downstairs/store/store.js";
+import { DeviceStatus } from "../../../src/ports/device.js";
+import { Members } from "../../../src/upstairs/members.js";
+import { RangeQueue } from "../../../src/volume/range-queue.js";
+import { UnalignedDevice } from "../../../src/volume/unaligned.js";
+import { FakeFiles } from "../../kit/files.js";
+import { instead, insteadOfGetter, type Mutant } from "./patch.js";
+
+/** The store leaves out the syncs of what it wrote to an extent file since the one before. */
+function withoutSync(of: "data" | "record"): () => void {
+  const written = new Map<string, Set<string>>();
+  const paths = new Map<FakeFiles, Map<number, string>>();
+  const pathOf = (files: FakeFiles, file: number): string => paths.get(files)?.get(file) ?? "";
+  const note = (path: string, offset: number, length: number): void => {
+    const seen = written.get(path) ?? new Set();
+    written.set(path, seen);
+    // The record is 32 bytes at the end of the file, and written alone; blocks come in whole sectors.
+    seen.add(
+      length > 1 && length <= 32
+        ? "record"
+        : offset % 512 === 0 && length % 512 === 0
+          ? "data"
+          : "slots",
+    );
+  };
+  const restores = [
+    instead(FakeFiles.prototype, "open", (open) => {
+      return function (this: FakeFiles, path, mode, then) {
+        open.call(this, path, mode, (fault, file) => {
+          const own = paths.get(this) ?? new Map<number, string>();
+          paths.set(this, own.set(file, path));
+          then(fault, file);
+        });
+      };
+    }),
+    instead(FakeFiles.prototype, "writeGather", (write) => {
+      return function (this: FakeFiles, file, offset, pieces, count, done, tag, op) {
+        let length = 0;
+        for (let i = 0; i < count; i++) length += pieces[2 * i + 1]!;
+        note(pathOf(this, file), offset, length);
+        write.call(this, file, offset, pieces, count, done, tag, op);
+      };
+    }),
+    instead(FakeFiles.prototype, "sync", (sync) => {
+      return function (this: FakeFiles, file, dataOnly, done, tag) {
+        const path = pathOf(this, file);
+        const seen = written.get(path);
+        written.delete(path);
+        if (seen?.has(of) !== true) sync.call(this, file, dataOnly, done, tag);
+        else this.sizeOf(path, () => done.fileDone(tag, 0));
+      };
+    }),
+  ];
+  return () => {
+    for (const restore of restores) restore();
+  };
+}
+
+export const BELOW: Readonly<Record<string, Mutant>> = {
+  "generation-not-checked": {
+    mix: "hosts",
+    seeds: 8,
+    mutate: () =>
+      instead(ReadWriteActivation.prototype, "claim", (claim) => {
+        // Whoever comes is let in, and whoever was there is not told.
+        const holders = new WeakMap<ReadWriteActivation, Claimant>();
+        return function (this: ReadWriteActivation, claimant) {
+          const before = holders.get(this);
+          if (before !== undefined) this.leave(before);
+          holders.set(this, claimant);
+          return claim.call(this, claimant);
+        };
+      }),
+  },
+  "takeover-not-looked-for": {
+    mix: "hosts",
+    seeds: 8,
+    mutate: () => insteadOfGetter(Members.prototype, "isInDoubt", () => false),
+  },
+  "dirty-told-as-clean": {
+    mix: "hosts",
+    seeds: 8,
+    mutate: () => instead(Store.prototype, "isDirty", () => () => false),
+  },
+  "extent-not-replaced": {
+    mix: "hosts",
+    seeds: 8,
+    mutate: () =>
+      instead(Store.prototype, "replaceExtent", () => {
+        return function (this: Store, extent, _source, then) {
+          // Nearly nothing: it only is opened and closed again.
+          this.reopenExtent(extent, (fault) =>
+            fault === null ? this.closeExtent(extent, then) : then(fault),
+          );
+        };
+      }),
+  },
+  "held-not-read": {
+    mix: "calm",
+    seeds: 8,
+    mutate: () =>
+      instead(Held.prototype, "find", (find) => {
+        return function (this: Held, extent, block) {
+          return block % 7 === 0 ? -1 : find.call(this, extent, block);
+        };
+      }),
+  },
+  "data-not-synced": { mix: "blackouts", seeds: 8, mutate: () => withoutSync("data") },
+  "record-not-synced": { mix: "blackouts", seeds: 8, mutate: () => withoutSync("record") },
+  "neighbours-lose-each-other": {
+    mix: "calm",
+    seeds: 8,
+    mutate: () => instead(RangeQueue.prototype, "conflicts", () => () => false),
+  },
+  "flush-not-passed-on": {
+    mix: "blackouts",
+    seeds: 8,
+    mutate: () =>
+      instead(UnalignedDevice.prototype, "flush", () => (client, tag) => {
+        client.deviceDone(tag, DeviceStatus.ok, -1, -1);
+      }),
+  },
+};

@@ -1,0 +1,152 @@
+import { WriteLog } from "../../../src/journal/log.js";
+import { DeviceStatus } from "../../../src/ports/device.js";
+import { Core } from "../../../src/upstairs/core.js";
+import { Engine } from "../../../src/upstairs/engine.js";
+import { Flushes } from "../../../src/upstairs/flushes.js";
+import { Heal } from "../../../src/upstairs/heal.js";
+import { Inspector } from "../../../src/upstairs/heal-inspect.js";
+import { JobTable, Kind, NONE, Part } from "../../../src/upstairs/job-table.js";
+import { LiveRepair } from "../../../src/upstairs/live-repair.js";
+import { Reissue } from "../../../src/upstairs/reissue.js";
+import { RepairSender } from "../../../src/upstairs/repair-sender.js";
+import { Sender } from "../../../src/upstairs/sender.js";
+import { WriterMap } from "../../../src/upstairs/writer-map.js";
+import { instead, type Mutant } from "./patch.js";
+
+export const UPSTAIRS: Readonly<Record<string, Mutant>> = {
+  "flush-by-one": {
+    mix: "blackouts",
+    seeds: 8,
+    mutate: () =>
+      instead(JobTable.prototype, "count", (count) => {
+        return function (this: JobTable, slot, part) {
+          const more = part === Part.done && this.kind[slot] === Kind.flush ? 1 : 0;
+          return count.call(this, slot, part) + more;
+        };
+      }),
+  },
+  "flush-at-once": {
+    mix: "blackouts",
+    seeds: 8,
+    mutate: () =>
+      instead(Flushes.prototype, "ask", () => (client, tag) => {
+        client.deviceDone(tag, DeviceStatus.ok, NONE, NONE);
+      }),
+  },
+  "fua-forgotten": {
+    mix: "blackouts",
+    seeds: 8,
+    mutate: () =>
+      instead(Engine.prototype, "write", (write) => {
+        return function (this: Engine, offset, length, at, _flags, client, tag) {
+          write.call(this, offset, length, at, 0, client, tag);
+        };
+      }),
+  },
+  "replay-without-acknowledged": {
+    mix: "replicas",
+    seeds: 8,
+    mutate: () =>
+      instead(Core.prototype, "hold", (hold) => {
+        return function (this: Core, slot, lane) {
+          if (this.table.part[slot * 3 + lane.index] !== Part.done) hold.call(this, slot, lane);
+        };
+      }),
+  },
+  "dependency-never-sent": {
+    mix: "network",
+    seeds: 8,
+    mutate: () =>
+      instead(Core.prototype, "spread", (spread) => {
+        return function (this: Core, slot) {
+          const { table, lanes } = this;
+          const foreign: number[] = [];
+          for (let other = table.head; other !== NONE; other = table.next[other]!)
+            if (table.kind[other] === Kind.read)
+              for (const lane of lanes)
+                if (table.part[other * 3 + lane.index] === Part.none)
+                  foreign.push(other * 3 + lane.index);
+          for (const at of foreign) table.part[at] = Part.sent;
+          spread.call(this, slot);
+          for (const at of foreign) table.part[at] = Part.none;
+        };
+      }),
+  },
+  "dependency-on-flush-dropped": {
+    mix: "network",
+    seeds: 8,
+    mutate: () => instead(WriterMap.prototype, "raise", () => () => {}),
+  },
+  "flush-number-used-twice": {
+    mix: "hosts",
+    seeds: 8,
+    mutate: () =>
+      instead(Engine.prototype, "open", (open) => {
+        return function (this: Engine, region, generation, nextFlush, readOnly) {
+          return open.call(this, region, generation, (nextFlush - 1) as typeof nextFlush, readOnly);
+        };
+      }),
+  },
+  "hash-not-checked": {
+    mix: "rot",
+    seeds: 8,
+    mutate: () => instead(Inspector.prototype, "isGood", () => () => true),
+  },
+  "healing-writes-over-newer": {
+    mix: "rot",
+    seeds: 8,
+    mutate: () => instead(Heal.prototype, "overtaken", () => () => {}),
+  },
+  "repair-copies-nothing": {
+    mix: "repairs",
+    seeds: 8,
+    mutate: () =>
+      instead(RepairSender.prototype, "send", (send) => {
+        return function (this: RepairSender, slot, lane, extent, order) {
+          send.call(this, slot, lane, extent, order.do === "copy" ? { do: "noop" } : order);
+        };
+      }),
+  },
+  "repair-skips-behind-it": {
+    mix: "repairs",
+    seeds: 8,
+    mutate: () =>
+      instead(LiveRepair.prototype, "takes", (takes) => {
+        return function (this: LiveRepair, slot) {
+          return takes.call(this, slot) && slot % 5 !== 0;
+        };
+      }),
+  },
+  "extent-limit-ignored": {
+    mix: "repairs",
+    seeds: 8,
+    mutate: () =>
+      instead(Sender.prototype, "send", (send) => {
+        return function (this: Sender, slot, lane, floor, generation) {
+          const limit = this.extentLimit[lane.index]!;
+          this.extentLimit[lane.index] = -1;
+          send.call(this, slot, lane, floor, generation);
+          this.extentLimit[lane.index] = limit;
+        };
+      }),
+  },
+  "log-not-written-again": {
+    mix: "hosts",
+    seeds: 8,
+    mutate: () =>
+      instead(Reissue.prototype, "start", () => (_, then) => {
+        then();
+        return null;
+      }),
+  },
+  "log-entry-forgotten": {
+    mix: "hosts",
+    seeds: 8,
+    mutate: () =>
+      instead(WriteLog.prototype, "covered", (covered) => {
+        return function (this: WriteLog, row) {
+          covered.call(this, this.rows > ((row - this.lastCovered) | 0) ? (row + 1) | 0 : row);
+        };
+      }),
+  },
+};
