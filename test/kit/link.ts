@@ -74,7 +74,7 @@ export class FakeStream implements Stream {
   #ending = false;
   #peerEnded = false;
   #state: "open" | "closed" = "open";
-  /** The machine went without a word: what it had sent and nobody has received yet is sent again by nobody. */
+  /** What this end had sent and the other has not received yet is sent again by nobody. */
   #isMute = false;
 
   constructor(world: World, arena: Arena, name: string, options: LinkOptions, route?: Route) {
@@ -140,8 +140,8 @@ export class FakeStream implements Stream {
     else if (!wasClosed) this.reset();
   }
   /**
-   * The process at this end is gone: its handler is called no more. What has left is still delivered, except after `silence`:
-   * then the other end learns of it by `reset`, or by losing patience.
+   * The process at this end is gone: its handler is called no more. What has left is still delivered in an orderly end, and lost
+   * otherwise. After `silence` the other end learns of it by `reset`, or by losing patience.
    */
   die(how: Death): void {
     this.#handler = undefined;
@@ -152,8 +152,10 @@ export class FakeStream implements Stream {
     this.#queued = 0;
     const other = this.#other;
     if (how === "end") this.#travel(0, () => other?.arriveEnd());
-    else if (how === "reset") this.reset();
-    else this.#isMute = true;
+    else {
+      this.#isMute = true;
+      if (how === "reset") this.reset();
+    }
   }
   /** The host of a dead end answers again, and does not know the connection. */
   reset(): void {

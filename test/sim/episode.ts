@@ -73,7 +73,10 @@ class Episode {
         boxes.find(({ repair }) => repair.host === host)?.service ?? undefined,
     };
     const { diskMs, heldBytesMax } = plan;
-    const around = { world, network, services, hash, trace, diskMs, heldBytesMax };
+    const { rot, misdirect, diskErrors } = plan.mix;
+    const disksAreSound = [rot, misdirect, diskErrors].every((weight) => weight === undefined);
+    const wires = { world, network, services, hash, trace, failed };
+    const around = { ...wires, diskMs, heldBytesMax, disksAreSound };
     const box = (): ReplicaBox => {
       const one = new ReplicaBox(boxes.length, regionOf(plan, world.uuid()), around);
       boxes.push(one);
@@ -230,6 +233,7 @@ class Episode {
   #finish(): void {
     const host = this.#host!;
     this.#isEnding = true;
+    for (const one of [...this.#hosts, ...this.#replicas]) one.isOver = true;
     let ended: string | undefined;
     host.stop((fault) => {
       ended = fault?.line ?? "";

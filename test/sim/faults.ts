@@ -8,6 +8,8 @@ import { diskFault, replicaFault } from "./replica-faults.js";
 
 /** After the last one has begun, as many mean pauses until the faults count as over. */
 const AFTERMATH = 20;
+/** Share of faults that come right after a promise to a guest: its flush was answered, or its write with FUA. */
+const AIMED = 0.4;
 
 export class Faults {
   readonly scene: FaultScene;
@@ -16,6 +18,8 @@ export class Faults {
   #isOver = false;
   #begun = 0;
   #spentMs = Number.POSITIVE_INFINITY;
+  /** What waits for a flush, or for a write with FUA, to be answered. */
+  #aimed: (() => void)[] = [];
   /** Events until something that waits for one is done. */
   #countdowns: { events: number; run: () => void }[] = [];
 
@@ -42,6 +46,8 @@ export class Faults {
     trace.fault(() => "no more faults");
     for (const { run } of this.#countdowns.splice(0)) run();
     world.onEvent = null;
+    this.#parts.guests.onPromise = null;
+    this.#aimed = [];
     network.healAll();
     for (const replica of replicas) {
       replica.trouble.heal();
@@ -64,12 +70,24 @@ export class Faults {
       if (this.#isOver) return;
       this.#later();
       const kind = scene.pick(this.#kinds);
-      // In the middle of whatever goes on then, not only between moments.
-      const events = Math.floor(scene.chance() ** 2 * 300);
-      this.#afterEvents(events, () => {
-        if (!this.#isOver) this.#happen(kind);
-      });
+      // In the middle of whatever goes on then, not only between moments; often as soon as somebody relies on a promise.
+      const isAimed = scene.chance() < AIMED;
+      const events = Math.floor(scene.chance() ** 2 * (isAimed ? 30 : 300));
+      const strike = (): void =>
+        this.#afterEvents(events, () => {
+          if (!this.#isOver) this.#happen(kind);
+        });
+      if (isAimed) this.#afterPromise(strike);
+      else strike();
     });
+  }
+  #afterPromise(run: () => void): void {
+    const { guests } = this.#parts;
+    this.#aimed.push(run);
+    guests.onPromise = () => {
+      guests.onPromise = null;
+      for (const one of this.#aimed.splice(0)) one();
+    };
   }
   #afterEvents(events: number, run: () => void): void {
     this.#countdowns.push({ events, run });

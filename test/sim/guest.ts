@@ -36,6 +36,8 @@ export interface GuestOwner {
   readonly trace: Trace;
   /** One more request was answered. */
   answered(guest: GuestConnection): void;
+  /** The answer promised that something is safe: to a flush, or to a write with FUA. */
+  promised(): void;
   failed(text: string): void;
   ready(guest: GuestConnection): void;
   /** The connection ended; this many requests will never be answered. */
@@ -303,6 +305,7 @@ export class GuestConnection implements StreamHandler {
       });
     } else if (write !== null) model.endWrite(write);
     else if (kind === "flush") model.endFlush(this.host.life, request.begun);
+    if (error === 0 && (kind === "flush" || write?.stable === true)) this.#owner.promised();
     this.#owner.answered(this);
   }
 }

@@ -38,6 +38,8 @@ export class Guests implements GuestOwner {
   asked = 0;
   answeredCount = 0;
   lost = 0;
+  /** For whoever wants to strike right after a promise. */
+  onPromise: (() => void) | null = null;
   #limit: number;
   #burst = 0;
   #isPausing = false;
@@ -113,6 +115,9 @@ export class Guests implements GuestOwner {
   answered(guest: GuestConnection): void {
     this.answeredCount += 1;
     this.#pump(guest);
+  }
+  promised(): void {
+    this.onPromise?.();
   }
   failed(text: string): void {
     this.#parts.failed(text);

@@ -60,6 +60,8 @@ export class HostBox {
   accept: Accept = {};
   /** Why the last start failed. */
   refusal: Fault | null = null;
+  /** As with a replica. */
+  isOver = false;
   starts = 0;
   /** The state file. */
   readonly #upstairsId: Uuid;
@@ -95,6 +97,7 @@ export class HostBox {
 
   /** Started, and started again after anything but being superseded. */
   start(): void {
+    if (this.isOver) return;
     this.#wanted = true;
     if (this.process !== null || !this.machine.isPowered) return;
     const { world, trace, arenaBytes, hash, failed } = this.#parts;

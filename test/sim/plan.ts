@@ -61,8 +61,8 @@ const MIXES: Readonly<Record<string, Mix>> = {
     cutPower: 1,
     cut: 3,
     stall: 1,
-    killHost: 1,
-    takeOver: 1,
+    killHost: 2,
+    takeOver: 2,
     diskErrors: 1,
     scrub: 1,
   },
@@ -131,7 +131,7 @@ export function planOf(seed: number, options: PlanOptions = {}): Plan {
   const chance = prng(seed ^ 0x5eed);
   const pick = <T>(...of: readonly T[]): T => of[Math.floor(chance() * of.length)]!;
   const mixName = options.mix ?? pick("calm", ...MIX_NAMES, "everything", "everything");
-  const isLarge = chance() < 0.2;
+  const isLarge = chance() < 0.3;
   const isPatient = chance() < 0.4;
   const isTight = chance() < 0.25;
   const quick: Partial<Tuning> = {

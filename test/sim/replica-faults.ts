@@ -55,9 +55,11 @@ function blackout(scene: FaultScene): void {
   scene.happened("blackout", () => "the power fails everywhere");
   const served = hosts.filter((host) => host.isRunning);
   for (const host of hosts) host.powerCut();
+  const last = scene.pick(replicas);
   for (const replica of replicas) {
     if (replica.machine.isPowered) replica.powerCut();
-    world.after(scene.duration(), () => {
+    const forMs = scene.duration() * (replica === last ? 3 : 1);
+    world.after(forMs, () => {
       if (!replica.machine.isPowered) replica.powerOn();
     });
   }

@@ -47,6 +47,10 @@ export interface ReplicaParts {
   readonly trace: Trace;
   readonly diskMs: number;
   readonly heldBytesMax: number | undefined;
+  /** Nothing in the plan changes what a disk holds, or makes a sync fail. */
+  readonly disksAreSound: boolean;
+  /** Something happened that no plan provides for. */
+  readonly failed: (text: string) => void;
 }
 
 /** A box with a disk on which a downstairs runs, dies, and is started again. */
@@ -62,15 +66,20 @@ export class ReplicaBox {
   store: Store | null = null;
   server: RegionServer | null = null;
   service: RepairService | null = null;
+  /** The end has come: whoever wanted to start it later comes too late. */
+  isOver = false;
   starts = 0;
   readonly #parts: ReplicaParts;
   #files: FakeFiles | null = null;
   #silent: FakeStream[] = [];
   #wanted = false;
+  /** Some disks are much slower than the others. */
+  readonly #diskMs: number;
 
   /** `number`: counts all boxes that there ever were. */
   constructor(number: number, region: RegionDefinition, parts: ReplicaParts) {
     this.#parts = parts;
+    this.#diskMs = parts.diskMs * (parts.world.chance() < 0.3 ? 8 : 1);
     this.name = `r${number}`;
     this.machine = new Machine(`10.0.0.${number + 1}`);
     this.trouble = new DiskTrouble(parts.world);
@@ -85,14 +94,15 @@ export class ReplicaBox {
   }
   /** Started, and started again whenever it fails to start. */
   start(): void {
+    if (this.isOver) return;
     this.#wanted = true;
     if (this.process !== null || !this.machine.isPowered) return;
-    const { world, network, hash, trace, diskMs, heldBytesMax } = this.#parts;
+    const { world, network, hash, trace, heldBytesMax, failed } = this.#parts;
     this.starts += 1;
     const process = new Process(world, this.machine, ARENA_BYTES);
     this.process = process;
     const files = new FakeFiles(world, process.arena, this.disk, {
-      latencyMs: diskMs,
+      latencyMs: this.#diskMs,
       ...this.trouble.options,
     });
     this.#files = files;
@@ -121,6 +131,7 @@ export class ReplicaBox {
     openStore(parts, { directory: DIRECTORY, readOnly: false, ...limit }, (fault, store) => {
       if (store === null) {
         trace.add(this.name, () => `cannot be started: ${fault!.line}`);
+        if (this.#parts.disksAreSound) failed(`${this.name} cannot be started: ${fault!.line}`);
         this.#exited();
         // What the message tells the operator to do.
         if (fault!.code === "TRIVET_E_EXTENT_CONTEXT") this.emptied();

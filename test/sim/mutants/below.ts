@@ -2,28 +2,26 @@ import { type Claimant, ReadWriteActivation } from "../../../src/downstairs/acti
 import { Held } from "../../../src/downstairs/store/held.js";
 import { Store } from "../../../src/downstairs/store/store.js";
 import { DeviceStatus } from "../../../src/ports/device.js";
-import { Members } from "../../../src/upstairs/members.js";
+import { METADATA_BYTES } from "../../../src/region/layout.js";
 import { RangeQueue } from "../../../src/volume/range-queue.js";
 import { UnalignedDevice } from "../../../src/volume/unaligned.js";
+import { type FakeDisk, FileNode } from "../../kit/disk.js";
 import { FakeFiles } from "../../kit/files.js";
-import { instead, insteadOfGetter, type Mutant } from "./patch.js";
+import { instead, type Mutant } from "./patch.js";
 
 /** The store leaves out the syncs of what it wrote to an extent file since the one before. */
 function withoutSync(of: "data" | "record"): () => void {
   const written = new Map<string, Set<string>>();
   const paths = new Map<FakeFiles, Map<number, string>>();
   const pathOf = (files: FakeFiles, file: number): string => paths.get(files)?.get(file) ?? "";
-  const note = (path: string, offset: number, length: number): void => {
+  const note = (disk: FakeDisk, path: string, offset: number, length: number): void => {
+    const node = disk.find(path);
+    if (!(node instanceof FileNode)) return;
     const seen = written.get(path) ?? new Set();
     written.set(path, seen);
-    // The record is 32 bytes at the end of the file, and written alone; blocks come in whole sectors.
-    seen.add(
-      length > 1 && length <= 32
-        ? "record"
-        : offset % 512 === 0 && length % 512 === 0
-          ? "data"
-          : "slots",
-    );
+    const isRecord = offset >= node.size - METADATA_BYTES && length > 1;
+    const isData = offset % 512 === 0 && length % 512 === 0;
+    seen.add(isRecord ? "record" : isData ? "data" : "slots");
   };
   const restores = [
     instead(FakeFiles.prototype, "open", (open) => {
@@ -39,7 +37,7 @@ function withoutSync(of: "data" | "record"): () => void {
       return function (this: FakeFiles, file, offset, pieces, count, done, tag, op) {
         let length = 0;
         for (let i = 0; i < count; i++) length += pieces[2 * i + 1]!;
-        note(pathOf(this, file), offset, length);
+        note(this.disk, pathOf(this, file), offset, length);
         write.call(this, file, offset, pieces, count, done, tag, op);
       };
     }),
@@ -73,11 +71,6 @@ export const BELOW: Readonly<Record<string, Mutant>> = {
           return claim.call(this, claimant);
         };
       }),
-  },
-  "takeover-not-looked-for": {
-    mix: "hosts",
-    seeds: 8,
-    mutate: () => insteadOfGetter(Members.prototype, "isInDoubt", () => false),
   },
   "dirty-told-as-clean": {
     mix: "hosts",

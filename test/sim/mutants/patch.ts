@@ -21,15 +21,3 @@ export function instead<T extends object, K extends keyof T>(
     Object.defineProperty(prototype, name, before);
   };
 }
-/** The same for a getter. */
-export function insteadOfGetter<T extends object, K extends keyof T>(
-  prototype: T,
-  name: K,
-  get: (this: T) => T[K],
-): () => void {
-  const before = Object.getOwnPropertyDescriptor(prototype, name)!;
-  Object.defineProperty(prototype, name, { configurable: true, get });
-  return () => {
-    Object.defineProperty(prototype, name, before);
-  };
-}

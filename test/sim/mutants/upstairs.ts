@@ -3,8 +3,9 @@ import { DeviceStatus } from "../../../src/ports/device.js";
 import { Core } from "../../../src/upstairs/core.js";
 import { Engine } from "../../../src/upstairs/engine.js";
 import { Flushes } from "../../../src/upstairs/flushes.js";
-import { Heal } from "../../../src/upstairs/heal.js";
+import { Copies } from "../../../src/upstairs/heal-copies.js";
 import { Inspector } from "../../../src/upstairs/heal-inspect.js";
+import { Mend } from "../../../src/upstairs/heal-mend.js";
 import { JobTable, Kind, NONE, Part } from "../../../src/upstairs/job-table.js";
 import { LiveRepair } from "../../../src/upstairs/live-repair.js";
 import { Reissue } from "../../../src/upstairs/reissue.js";
@@ -77,16 +78,6 @@ export const UPSTAIRS: Readonly<Record<string, Mutant>> = {
     seeds: 8,
     mutate: () => instead(WriterMap.prototype, "raise", () => () => {}),
   },
-  "flush-number-used-twice": {
-    mix: "hosts",
-    seeds: 8,
-    mutate: () =>
-      instead(Engine.prototype, "open", (open) => {
-        return function (this: Engine, region, generation, nextFlush, readOnly) {
-          return open.call(this, region, generation, (nextFlush - 1) as typeof nextFlush, readOnly);
-        };
-      }),
-  },
   "hash-not-checked": {
     mix: "rot",
     seeds: 8,
@@ -95,7 +86,25 @@ export const UPSTAIRS: Readonly<Record<string, Mutant>> = {
   "healing-writes-over-newer": {
     mix: "rot",
     seeds: 8,
-    mutate: () => instead(Heal.prototype, "overtaken", () => () => {}),
+    mutate: () => instead(Mend.prototype, "overtaken", () => () => {}),
+  },
+  "healing-with-the-wrong-copy": {
+    mix: "rot",
+    seeds: 8,
+    mutate: () => {
+      const restores = [
+        instead(Copies.prototype, "copyTo", (copyTo) => {
+          return function (this: Copies, to, replica, i) {
+            const other = this.holds.findIndex((hold, r) => hold !== NONE && r !== replica);
+            copyTo.call(this, to, other < 0 ? replica : other, i);
+          };
+        }),
+        instead(Copies.prototype, "agrees", () => () => true),
+      ];
+      return () => {
+        for (const restore of restores) restore();
+      };
+    },
   },
   "repair-copies-nothing": {
     mix: "repairs",
@@ -117,7 +126,12 @@ export const UPSTAIRS: Readonly<Record<string, Mutant>> = {
         };
       }),
   },
-  "extent-limit-ignored": {
+  "work-before-the-reopen": {
+    mix: "repairs",
+    seeds: 8,
+    mutate: () => instead(LiveRepair.prototype, "collect", () => () => {}),
+  },
+  "limit-of-flushes-ignored": {
     mix: "repairs",
     seeds: 8,
     mutate: () =>
@@ -130,6 +144,18 @@ export const UPSTAIRS: Readonly<Record<string, Mutant>> = {
         };
       }),
   },
+  "dependencies-dropped": {
+    mix: "network",
+    seeds: 8,
+    mutate: () =>
+      instead(Sender.prototype, "depend", (depend) => {
+        return function (this: Sender, slot, writers, repair) {
+          depend.call(this, slot, writers, repair);
+          this.candidates.clear();
+          this.candidates.settle();
+        };
+      }),
+  },
   "log-not-written-again": {
     mix: "hosts",
     seeds: 8,
@@ -139,13 +165,23 @@ export const UPSTAIRS: Readonly<Record<string, Mutant>> = {
         return null;
       }),
   },
-  "log-entry-forgotten": {
+  "log-written-again-backwards": {
+    mix: "hosts",
+    seeds: 8,
+    mutate: () =>
+      instead(Reissue.prototype, "start", (start) => {
+        return function (this: Reissue, entries, then) {
+          return start.call(this, [...entries].reverse(), then);
+        };
+      }),
+  },
+  "log-covered-too-early": {
     mix: "hosts",
     seeds: 8,
     mutate: () =>
       instead(WriteLog.prototype, "covered", (covered) => {
-        return function (this: WriteLog, row) {
-          covered.call(this, this.rows > ((row - this.lastCovered) | 0) ? (row + 1) | 0 : row);
+        return function (this: WriteLog) {
+          covered.call(this, (this.lastCovered + this.rows) | 0);
         };
       }),
   },
