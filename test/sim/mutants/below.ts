@@ -10,7 +10,7 @@ import { FakeFiles } from "../../kit/files.js";
 import { instead, type Mutant } from "./patch.js";
 
 /** The store leaves out the syncs of what it wrote to an extent file since the one before. */
-function withoutSync(of: "data" | "record"): () => void {
+function withoutSync(of: "data" | "slots"): () => void {
   const written = new Map<string, Set<string>>();
   const paths = new Map<FakeFiles, Map<number, string>>();
   const pathOf = (files: FakeFiles, file: number): string => paths.get(files)?.get(file) ?? "";
@@ -59,7 +59,7 @@ function withoutSync(of: "data" | "record"): () => void {
 export const BELOW: Readonly<Record<string, Mutant>> = {
   "generation-not-checked": {
     mix: "hosts",
-    seeds: 8,
+    seeds: 12,
     mutate: () =>
       instead(ReadWriteActivation.prototype, "claim", (claim) => {
         // Whoever comes is let in, and whoever was there is not told.
@@ -73,8 +73,8 @@ export const BELOW: Readonly<Record<string, Mutant>> = {
       }),
   },
   "dirty-told-as-clean": {
-    mix: "hosts",
-    seeds: 8,
+    mix: "everything",
+    seeds: 32,
     mutate: () => instead(Store.prototype, "isDirty", () => () => false),
   },
   "extent-not-replaced": {
@@ -92,7 +92,7 @@ export const BELOW: Readonly<Record<string, Mutant>> = {
   },
   "held-not-read": {
     mix: "calm",
-    seeds: 8,
+    seeds: 4,
     mutate: () =>
       instead(Held.prototype, "find", (find) => {
         return function (this: Held, extent, block) {
@@ -100,16 +100,16 @@ export const BELOW: Readonly<Record<string, Mutant>> = {
         };
       }),
   },
-  "data-not-synced": { mix: "blackouts", seeds: 8, mutate: () => withoutSync("data") },
-  "record-not-synced": { mix: "blackouts", seeds: 8, mutate: () => withoutSync("record") },
+  "data-not-synced": { mix: "replicas", seeds: 40, mutate: () => withoutSync("data") },
+  "slots-not-synced": { mix: "replicas", seeds: 20, mutate: () => withoutSync("slots") },
   "neighbours-lose-each-other": {
     mix: "calm",
-    seeds: 8,
+    seeds: 32,
     mutate: () => instead(RangeQueue.prototype, "conflicts", () => () => false),
   },
   "flush-not-passed-on": {
     mix: "blackouts",
-    seeds: 8,
+    seeds: 12,
     mutate: () =>
       instead(UnalignedDevice.prototype, "flush", () => (client, tag) => {
         client.deviceDone(tag, DeviceStatus.ok, -1, -1);

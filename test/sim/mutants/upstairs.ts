@@ -17,7 +17,7 @@ import { instead, type Mutant } from "./patch.js";
 export const UPSTAIRS: Readonly<Record<string, Mutant>> = {
   "flush-by-one": {
     mix: "blackouts",
-    seeds: 8,
+    seeds: 48,
     mutate: () =>
       instead(JobTable.prototype, "count", (count) => {
         return function (this: JobTable, slot, part) {
@@ -28,7 +28,7 @@ export const UPSTAIRS: Readonly<Record<string, Mutant>> = {
   },
   "flush-at-once": {
     mix: "blackouts",
-    seeds: 8,
+    seeds: 12,
     mutate: () =>
       instead(Flushes.prototype, "ask", () => (client, tag) => {
         client.deviceDone(tag, DeviceStatus.ok, NONE, NONE);
@@ -36,7 +36,7 @@ export const UPSTAIRS: Readonly<Record<string, Mutant>> = {
   },
   "fua-forgotten": {
     mix: "blackouts",
-    seeds: 8,
+    seeds: 16,
     mutate: () =>
       instead(Engine.prototype, "write", (write) => {
         return function (this: Engine, offset, length, at, _flags, client, tag) {
@@ -56,7 +56,7 @@ export const UPSTAIRS: Readonly<Record<string, Mutant>> = {
   },
   "dependency-never-sent": {
     mix: "network",
-    seeds: 8,
+    seeds: 4,
     mutate: () =>
       instead(Core.prototype, "spread", (spread) => {
         return function (this: Core, slot) {
@@ -75,7 +75,7 @@ export const UPSTAIRS: Readonly<Record<string, Mutant>> = {
   },
   "dependency-on-flush-dropped": {
     mix: "network",
-    seeds: 8,
+    seeds: 12,
     mutate: () => instead(WriterMap.prototype, "raise", () => () => {}),
   },
   "hash-not-checked": {
@@ -85,12 +85,12 @@ export const UPSTAIRS: Readonly<Record<string, Mutant>> = {
   },
   "healing-writes-over-newer": {
     mix: "rot",
-    seeds: 8,
+    seeds: 24,
     mutate: () => instead(Mend.prototype, "overtaken", () => () => {}),
   },
   "healing-with-the-wrong-copy": {
     mix: "rot",
-    seeds: 8,
+    seeds: 20,
     mutate: () => {
       const restores = [
         instead(Copies.prototype, "copyTo", (copyTo) => {
@@ -108,7 +108,7 @@ export const UPSTAIRS: Readonly<Record<string, Mutant>> = {
   },
   "repair-copies-nothing": {
     mix: "repairs",
-    seeds: 8,
+    seeds: 12,
     mutate: () =>
       instead(RepairSender.prototype, "send", (send) => {
         return function (this: RepairSender, slot, lane, extent, order) {
@@ -116,37 +116,19 @@ export const UPSTAIRS: Readonly<Record<string, Mutant>> = {
         };
       }),
   },
-  "repair-skips-behind-it": {
+  "writes-forgotten-by-repair": {
     mix: "repairs",
-    seeds: 8,
+    seeds: 16,
     mutate: () =>
       instead(LiveRepair.prototype, "takes", (takes) => {
         return function (this: LiveRepair, slot) {
-          return takes.call(this, slot) && slot % 5 !== 0;
-        };
-      }),
-  },
-  "work-before-the-reopen": {
-    mix: "repairs",
-    seeds: 8,
-    mutate: () => instead(LiveRepair.prototype, "collect", () => () => {}),
-  },
-  "limit-of-flushes-ignored": {
-    mix: "repairs",
-    seeds: 8,
-    mutate: () =>
-      instead(Sender.prototype, "send", (send) => {
-        return function (this: Sender, slot, lane, floor, generation) {
-          const limit = this.extentLimit[lane.index]!;
-          this.extentLimit[lane.index] = -1;
-          send.call(this, slot, lane, floor, generation);
-          this.extentLimit[lane.index] = limit;
+          return takes.call(this, slot) && slot % 2 !== 0;
         };
       }),
   },
   "dependencies-dropped": {
     mix: "network",
-    seeds: 8,
+    seeds: 16,
     mutate: () =>
       instead(Sender.prototype, "depend", (depend) => {
         return function (this: Sender, slot, writers, repair) {
@@ -158,7 +140,7 @@ export const UPSTAIRS: Readonly<Record<string, Mutant>> = {
   },
   "log-not-written-again": {
     mix: "hosts",
-    seeds: 8,
+    seeds: 16,
     mutate: () =>
       instead(Reissue.prototype, "start", () => (_, then) => {
         then();
@@ -167,7 +149,7 @@ export const UPSTAIRS: Readonly<Record<string, Mutant>> = {
   },
   "log-written-again-backwards": {
     mix: "hosts",
-    seeds: 8,
+    seeds: 16,
     mutate: () =>
       instead(Reissue.prototype, "start", (start) => {
         return function (this: Reissue, entries, then) {
@@ -177,11 +159,12 @@ export const UPSTAIRS: Readonly<Record<string, Mutant>> = {
   },
   "log-covered-too-early": {
     mix: "hosts",
-    seeds: 8,
+    seeds: 48,
     mutate: () =>
-      instead(WriteLog.prototype, "covered", (covered) => {
-        return function (this: WriteLog) {
-          covered.call(this, (this.lastCovered + this.rows) | 0);
+      instead(WriteLog.prototype, "answered", (answered) => {
+        return function (this: WriteLog, row) {
+          answered.call(this, row);
+          this.covered(row);
         };
       }),
   },
