@@ -183,6 +183,7 @@ class Episode {
       const code = host.refusal?.code;
       if (code === "TRIVET_E_REGION_OLDER") host.accept = { older: true };
       if (code === "TRIVET_E_REGION_FOREIGN") host.accept = { foreign: true };
+      if (code === "TRIVET_E_LOG_FOREIGN") host.putsLogAside = true;
     }
     this.#world.after(WATCH_MS, () => this.#watch());
   }

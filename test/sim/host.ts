@@ -58,6 +58,8 @@ export class HostBox {
   isStopping = false;
   /** What the operator adds to the command line. */
   accept: Accept = {};
+  /** And whether he puts the log aside before the next start. */
+  putsLogAside = false;
   /** Why the last start failed. */
   refusal: Fault | null = null;
   /** As with a replica. */
@@ -103,6 +105,8 @@ export class HostBox {
     const { world, trace, arenaBytes, hash, failed } = this.#parts;
     this.starts += 1;
     this.isSuperseded = false;
+    if (this.putsLogAside) this.log.lose();
+    this.putsLogAside = false;
     const process = new Process(world, this.machine, arenaBytes);
     this.process = process;
     const found = this.log.find(world.nowMs(), arenaBytes);
