@@ -134,14 +134,16 @@ export function planOf(seed: number, options: PlanOptions = {}): Plan {
   const isLarge = chance() < 0.3;
   const isPatient = chance() < 0.4;
   const isTight = chance() < 0.25;
+  const drawn = { offlineGraceMs: pick(0, 0, 1000, 15_000), offlineJobsMax: pick(3, 30, 1000) };
+  // A replica whose disk rots may not be the only one that is left to repair another from.
+  const impatience = MIXES[mixName]?.rot === undefined ? drawn : {};
   const quick: Partial<Tuning> = {
     pingMs: 500,
     silenceMs: 4000,
     redialFirstMs: 50,
     redialMs: 500,
     dialTimeoutMs: 500,
-    offlineGraceMs: pick(0, 0, 1000, 15_000),
-    offlineJobsMax: pick(3, 30, 1000),
+    ...impatience,
     refusalsMs: 6000,
   };
   const requests = options.requests ?? 2000;
