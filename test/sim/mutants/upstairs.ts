@@ -80,12 +80,12 @@ export const UPSTAIRS: Readonly<Record<string, Mutant>> = {
   },
   "hash-not-checked": {
     mix: "rot",
-    seeds: 8,
+    seeds: 16,
     mutate: () => instead(Inspector.prototype, "isGood", () => () => true),
   },
   "healing-writes-over-newer": {
     mix: "rot",
-    seeds: 24,
+    seeds: 48,
     mutate: () => instead(Mend.prototype, "overtaken", () => () => {}),
   },
   "healing-with-the-wrong-copy": {
