@@ -5,7 +5,7 @@ import type { Ending } from "./ending.js";
 import type { Candidate } from "./evidence.js";
 import { chooseGeneration, raiseGeneration, tooLow } from "./generation.js";
 import type { Done, Members } from "./members.js";
-import type { Phase, Versions } from "./negotiation.js";
+import { highestGeneration, type Phase, type Versions } from "./negotiation.js";
 import { Opening } from "./opening.js";
 import { assess } from "./quorum.js";
 import { compare } from "./reconcile.js";
@@ -31,6 +31,9 @@ const REPLICA_FAULTS: ReadonlySet<FaultCode> = new Set<FaultCode>([
 
 /** Slots keep the low 16 bits of flush numbers, and salvage compares these: the steps leave them in order. */
 const FLUSH_STEP = 2 ** 16;
+
+/** No clock gives a generation above it. */
+const BELIEVABLE = 2n ** 40n;
 
 export class Activation {
   readonly reconciling: Reconciling;
@@ -219,8 +222,9 @@ export class Activation {
     // Whoever is left out may carry flushes that nobody else knows of, and another host may have our generation. Their numbers must not
     // come up again for other data.
     found = { ...found, flushNumber: this.#apart(found.flushNumber) as FlushNumber };
-    if (generation < found.generation) {
-      this.#raise(found.generation);
+    const needed = this.#above(found.generation, places);
+    if (generation < needed) {
+      this.#raise(needed);
       return;
     }
     journal.activated({
@@ -237,6 +241,21 @@ export class Activation {
     }
     this.#reconciledWith = found.generation;
     this.reconciling.begin(found, places, open);
+  }
+  /**
+   * Also above whatever the one that is left out carries: nothing says now that it is ours, but to a host that knows it those with the
+   * lower numbers would be the older ones.
+   */
+  #above(needed: Generation, places: readonly number[]): Generation {
+    const { replicas, options } = this.#members;
+    if (options.generation.kind !== "clock") return needed;
+    let least = needed;
+    for (const { index, phase, versions } of replicas) {
+      if (places.includes(index) || phase !== "waitQuorum") continue;
+      const theirs = highestGeneration(versions!) + 1n;
+      if (theirs > least && theirs < BELIEVABLE) least = theirs as Generation;
+    }
+    return least;
   }
   #resumeProblem(places: readonly number[], sources: readonly number[]): Fault | null {
     const { replicas, ports } = this.#members;

@@ -8,7 +8,7 @@ export interface Participant {
   readonly name: string;
   readonly region: RegionDefinition;
   readonly versions: Versions;
-  /** Data may be taken from it; otherwise it is made equal to those, and what it carries says nothing. */
+  /** Data may be taken from it; otherwise it is made equal to those. */
   readonly isSource: boolean;
 }
 
@@ -35,7 +35,9 @@ export function resumeProblem(resume: Resume, participants: readonly Participant
       resume,
       `it is about blocks of ${resume.blockBytes} bytes, ${other.name} has ${other.region.blockSize}`,
     );
-  for (const { name, versions } of sources) {
+  // One that the log is about bears witness also when it seems to be older: a host whose clock is behind leaves lower numbers.
+  for (const { name, region, versions, isSource } of participants) {
+    if (!isSource && !resume.regions.includes(region.uuid)) continue;
     const extent = versions.generations.findIndex(
       (found, i) => !resume.explains(found, versions.flushNumbers[i]!),
     );

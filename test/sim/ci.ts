@@ -6,8 +6,8 @@ import type { Job } from "./worker.js";
 // What `npm test` runs of the simulator: planted mistakes, a fixed list of seeds, and new seeds if too few requests
 // were answered by those. New seeds by the thousand are for campaigns. Prints a line for each part; the runner counts those that begin with "ok: ".
 
-const FIXED = 150;
-const REQUESTS = 250_000;
+const FIXED = 300;
+const REQUESTS = 1_000_000;
 const SEEDS_PER_JOB = 5;
 const PROCESSES = 2;
 /** However slow the machine is, it ends. */

@@ -178,12 +178,18 @@ class Episode {
    */
   #watch(): void {
     if (this.#isEnding) return;
-    if (!this.#hosts.some((host) => host.process !== null)) this.#hosts[0]!.start();
+    // Whoever had it last knows the regions best.
+    const last = this.#hosts.find(({ name }) => name === this.#model.owner?.name);
+    if (!this.#hosts.some((host) => host.process !== null)) (last ?? this.#hosts[0]!).start();
     for (const host of this.#hosts) {
       const code = host.refusal?.code;
       if (code === "TRIVET_E_REGION_OLDER") host.accept = { older: true };
       if (code === "TRIVET_E_REGION_FOREIGN") host.accept = { foreign: true };
       if (code === "TRIVET_E_LOG_FOREIGN") host.putsLogAside = true;
+      if (code === "TRIVET_E_REGION_EMPTY" && last !== undefined && last !== host) {
+        host.kill();
+        if (last.process === null) last.start();
+      }
     }
     this.#world.after(WATCH_MS, () => this.#watch());
   }

@@ -29,6 +29,24 @@ t.test("a clock that is behind the regions wants all three", async (t) => {
   t.equal(stale.activate(60_000)?.code, "TRIVET_E_GENERATION_TOO_LOW");
 });
 
+t.test("whoever is left out carries nothing above the session", async (t) => {
+  const begin = (theirs: bigint) => {
+    const play = new Play(hash);
+    const now = BigInt(play.world.wallSeconds());
+    for (const [i, { extents }] of play.replicas.entries())
+      for (const extent of extents)
+        Object.assign(extent, { generation: i === 2 ? theirs || now + 500n : 5n, flushNumber: 1 });
+    const clock: GenerationSource = { kind: "clock", lastUsed: 0n, save: (_, then) => then(null) };
+    const stage = play.session({ upstairs: { generation: clock } });
+    t.equal(stage.activate(100_000), null);
+    t.ok(stage.upstairs.status().replicas[2]!.refused?.includes("--accept-foreign"));
+    return stage.upstairs.status().generation - now;
+  };
+  t.equal(begin(0n), 1501n, "a host that knows it would take the other two for older");
+  t.ok(begin(3n) < 100n, "with a lower number it does not matter");
+  t.ok(begin(2n ** 63n) < 100n, "and none that is not a time");
+});
+
 t.test("what stands in the third's place", async (t) => {
   const foreign = (replica: ModelReplica): void => {
     Object.assign(replica.region, { uuid: "12345678-9999-9999-9999-999999999999" });

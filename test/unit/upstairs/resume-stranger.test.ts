@@ -260,6 +260,33 @@ t.test("a log without writes is about nobody: whoever is there will do", async (
   t.equal(stranger?.code, "TRIVET_E_SUPERSEDED", "that somebody else wrote counts all the same");
 });
 
+t.test("one that seems to be older bears witness, if the log is about it", async (t) => {
+  // Only the first got our last flush; a host with a clock behind went on with the other two, below our generation.
+  const { volume } = scene({ flushed: true });
+  const carries = (place: number, generation: bigint, isSource: boolean) => ({
+    name: `replica ${place}`,
+    region: volume.replicas[place]!.region,
+    versions: {
+      kind: "ExtentVersions",
+      generations: new BigUint64Array(8).fill(generation),
+      flushNumbers: new Float64Array(8),
+      dirty: new Uint8Array(8),
+    } as const,
+    isSource,
+  });
+  const participants = [carries(0, 5n, true), carries(1, 4n, false), carries(2, 4n, false)];
+  const resume = {
+    generation: 5n as Generation,
+    explains: (found: bigint) => found === 1n || found === 5n,
+    regions: [0, 1, 2].map((place) => volume.replicas[place]!.region.uuid),
+    blockBytes: BLOCK,
+    writes: [],
+  };
+  t.equal(resumeProblem(resume, participants)?.code, "TRIVET_E_SUPERSEDED");
+  const notOurs = { ...resume, regions: resume.regions.slice(0, 1) };
+  t.equal(resumeProblem(notOurs, participants), null, "what a foreign region carries says nothing");
+});
+
 t.test("with fewer than two replicas it waits", async (t) => {
   const { here, volume } = scene({ flushed: true });
   for (const replica of volume.replicas) replica.crash();
