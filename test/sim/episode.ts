@@ -179,16 +179,17 @@ class Episode {
   #watch(): void {
     if (this.#isEnding) return;
     // Whoever had it last knows the regions best.
-    const last = this.#hosts.find(({ name }) => name === this.#model.owner?.name);
-    if (!this.#hosts.some((host) => host.process !== null)) (last ?? this.#hosts[0]!).start();
+    const last = this.#hosts.reduce((a, b) => (b.activeMs > a.activeMs ? b : a));
+    if (!this.#hosts.some((host) => host.process !== null)) last.start();
     for (const host of this.#hosts) {
       const code = host.refusal?.code;
       if (code === "TRIVET_E_REGION_OLDER") host.accept = { older: true };
-      if (code === "TRIVET_E_REGION_FOREIGN") host.accept = { foreign: true };
       if (code === "TRIVET_E_LOG_FOREIGN") host.putsLogAside = true;
-      if (code === "TRIVET_E_REGION_EMPTY" && last !== undefined && last !== host) {
+      if (code !== "TRIVET_E_REGION_FOREIGN" && code !== "TRIVET_E_REGION_EMPTY") continue;
+      if (last === host) host.accept = { foreign: true };
+      else {
         host.kill();
-        if (last.process === null) last.start();
+        last.start();
       }
     }
     this.#world.after(WATCH_MS, () => this.#watch());

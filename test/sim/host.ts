@@ -58,6 +58,8 @@ export class HostBox {
   isStopping = false;
   /** What the operator adds to the command line. */
   accept: Accept = {};
+  /** When it had the volume last; -1: never. */
+  activeMs = -1;
   /** And whether he puts the log aside before the next start. */
   putsLogAside = false;
   /** Why the last start failed. */
@@ -173,6 +175,7 @@ export class HostBox {
       }
       this.accept = {};
       this.refusal = null;
+      this.activeMs = world.nowMs();
       const incarnation = { name, life: 0 };
       // Nothing that the log's host had answered is lost, if nobody came in between.
       model.activated(incarnation, resumes && this.log.life === model.owner?.life);
