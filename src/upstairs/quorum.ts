@@ -72,7 +72,10 @@ const refuse = (code: ConstructorParameters<typeof Fault>[0], detail: string): D
   fault: new Fault(code, detail),
 });
 
-/** Nobody has used the volume since the record was written, from whatever host. */
+/**
+ * Nobody has used the volume since the record was written, from whatever host. Higher numbers of one that was left out may come from a
+ * session of before that came to nothing, if the other two show that there was none since.
+ */
 function isCurrent(
   all: readonly (Candidate | null)[],
   ours: readonly number[],
@@ -81,7 +84,7 @@ function isCurrent(
   if (record === null) return false;
   return ours.every((place) => {
     const { uuid, versions } = all[place]!;
-    if (isBehind(uuid, record)) return true;
+    if (ours.length === 3 && isBehind(uuid, record)) return true;
     return versions.generations.every((generation) => generation <= record.generation);
   });
 }

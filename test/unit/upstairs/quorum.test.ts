@@ -169,7 +169,9 @@ t.test(
     t.equal(decided("a.good b.good c.good", record("c")), "0,1,2<0,1");
     // Its numbers are higher, from a session that came to nothing.
     t.equal(decided("a.good b.good c.alien", record("c")), "0,1,2<0,1");
-    t.equal(decided("a.good - c.alien", record("c")), "0,2<0 patient");
+    t.equal(decided("a.good - c.good", record("c")), "0,2<0 patient");
+    // From that, or from another host's session with it and with the one that is away.
+    t.equal(decided("a.good - c.alien", record("c")), "waits, with a reason");
     // Somebody else was there: what the regions carry counts.
     t.equal(decided("a.good b.good c.good", record("c", 15n)), "0,1,2<0,1,2");
   },
