@@ -79,7 +79,9 @@ export class FaultScene {
     const isWhole = replicas.every(
       ({ phase, jobs, heldJobs }) => phase === "active" && jobs === 0 && heldJobs === 0,
     );
-    if (isWhole) this.#lost = null;
+    // Not before the new region is known: the host may not have noticed yet.
+    const isBack = replicas.some(({ regionUuid }) => regionUuid === this.#lost?.region.uuid);
+    if (isWhole && isBack) this.#lost = null;
     return isWhole ? host : null;
   }
   /** The region of one place may be lost: the other two have everything, and none was lost that is not whole again. */
