@@ -38,7 +38,9 @@ export function settleLeftovers(
   if (names.has(name + SQLITE_SUFFIX)) return sqliteFault(extents.directory, extent);
   if (readOnly) return [];
   const path = extents.path(extent);
-  const steps: ((next: Then) => void)[] = [];
+  // Whoever died here may not have come to sync what it renamed last; what follows is right only once that cannot be taken back.
+  const isPromised = [REPLACE_SUFFIX, COMPLETED_SUFFIX].some((suffix) => names.has(name + suffix));
+  const steps: ((next: Then) => void)[] = isPromised ? [syncDirectory(tree, extents, extent)] : [];
   const remove = (suffix: string): void => {
     if (names.has(name + suffix)) steps.push((next) => tree.remove(path + suffix, next));
   };
@@ -56,17 +58,20 @@ function finishReplacing(
   extent: number,
 ): ((next: Then) => void)[] {
   const path = extents.path(extent);
-  const directory = `${extents.directory}/${extentDirectory(extent)}`;
-  const syncDirectory = (next: Then): void => tree.syncDirectory(directory, next);
+  const sync = syncDirectory(tree, extents, extent);
   return [
     (next) => tree.copyOver(`${path}${REPLACE_SUFFIX}/${extentName(extent)}`, path, next),
-    syncDirectory,
+    sync,
     (next) => tree.rename(path + REPLACE_SUFFIX, path + COMPLETED_SUFFIX, next),
-    syncDirectory,
+    sync,
     (next) => tree.remove(path + COMPLETED_SUFFIX, next),
-    syncDirectory,
+    sync,
   ];
 }
+const syncDirectory =
+  (tree: FileTree, extents: Extents, extent: number) =>
+  (next: Then): void =>
+    tree.syncDirectory(`${extents.directory}/${extentDirectory(extent)}`, next);
 
 /** Fetches the source's file and puts it in the place of a closed extent's. */
 export function replaceFile(

@@ -183,6 +183,43 @@ t.test("a crash at any step leaves the old file or the new one, whole", async (t
     t.ok(seen.has(state), `${state}, seen ${seen.get(state)} times`);
 });
 
+t.test("killed at any step, and without power at any step of the next start", async (t) => {
+  const isOver = new Error("killed");
+  let cuts = 0;
+  for (let step = 1; ; step++) {
+    const chance = prng(step);
+    let left = Number.POSITIVE_INFINITY;
+    const disk = oldDisk();
+    const cutAndOpen = (): void => {
+      for (let i = 0; i < 4; i++) {
+        const later = Rig.open(disk.cut(chance));
+        const { data } = later.read(20, 1)[0]!;
+        const isWhole = data.equals(value("n").data) || data.equals(value("o").data);
+        if (!isWhole) t.ok(false, `step ${step}: neither old nor new`);
+        cuts += 1;
+      }
+    };
+    const rig: Rig = Rig.open(disk, {
+      peer: peerOf(() => rig),
+      after: () => {
+        left -= 1;
+        if (left > 0) return;
+        rig.files.kill();
+        Rig.open(disk, { after: cutAndOpen });
+        throw isOver;
+      },
+    });
+    left = step;
+    try {
+      t.equal(replace(rig), null);
+      break;
+    } catch (error) {
+      if (error !== isOver) throw error;
+    }
+  }
+  t.ok(cuts > 500, `${cuts} power cuts`);
+});
+
 t.test("any call of a replacement may fail; a reopen settles it", async (t) => {
   for (let n = 0; n < 60; n++) {
     let base = Number.POSITIVE_INFINITY;
