@@ -125,15 +125,18 @@ function testFiles(root) {
   return found.sort();
 }
 
-/** Tests that start whole systems. They wait more than they work, so three at a time; apart from the others, which keep the processors busy. */
-const WHOLE = ["interop", "acceptance", "power", "kill"].map((name) => `dist/test/${name}/`);
+/**
+ * Tests that start whole systems. They wait more than they work, so three at a time; apart from the others, which keep the processors busy.
+ * Those that take longest come first, so that none is left alone at the end.
+ */
+const WHOLE = ["kill", "power", "acceptance", "interop"].map((name) => `dist/test/${name}/`);
 
 /** Returns the exit status. */
 export async function runTests(root, parts) {
   const chosen = (name) => parts.length === 0 || parts.some((part) => name.includes(part));
   const tally = new Tally();
   const all = testFiles(root).filter(chosen);
-  const whole = all.filter((file) => WHOLE.some((folder) => file.startsWith(folder)));
+  const whole = WHOLE.flatMap((folder) => all.filter((file) => file.startsWith(folder)));
   const others = all.filter((file) => !whole.includes(file));
 
   const biome = realpathSync(join(root, "node_modules/.bin/biome"));
