@@ -149,17 +149,33 @@ const isFree = (port: number): Promise<boolean> =>
 
 /**
  * Test programs run side by side, and a server that is killed wants its port again: so every process takes ports from a slice of its own, below
- * those that the kernel gives to outgoing connections.
+ * those that the kernel gives to outgoing connections. It has a slice while it listens on the first port of it.
  */
 const PORTS_FROM = 11_000;
 const SLICES = 64;
 const SLICE_PORTS = Math.floor(REPAIR_PORT_OFFSET / SLICES);
+let slice: Promise<number> | undefined;
 let taken = 0;
+
+async function claimSlice(): Promise<number> {
+  for (let i = 0; i < SLICES; i++) {
+    const first = PORTS_FROM + ((process.pid + i) % SLICES) * SLICE_PORTS;
+    const server = createServer().unref();
+    const isOurs = await new Promise<boolean>((resolve) => {
+      server.once("error", () => resolve(false));
+      server.listen(first, "127.0.0.1", () => resolve(true));
+    });
+    if (isOurs) return first;
+  }
+  throw new Error("no slice of ports is free");
+}
 
 /** A free port on loopback; the one for repair above it is free, too. */
 export async function freePort(): Promise<number> {
-  for (let i = 0; i < SLICE_PORTS; i++) {
-    const port = PORTS_FROM + (process.pid % SLICES) * SLICE_PORTS + (taken++ % SLICE_PORTS);
+  slice ??= claimSlice();
+  const first = await slice;
+  for (let i = 1; i < SLICE_PORTS; i++) {
+    const port = first + 1 + (taken++ % (SLICE_PORTS - 1));
     if ((await isFree(port)) && (await isFree(port + REPAIR_PORT_OFFSET))) return port;
   }
   throw new Error("no port of this process's slice is free");
