@@ -11,6 +11,7 @@ import { ScriptedUpstairs } from "../peer/upstairs.js";
 import { FakeArena } from "./arena.js";
 import type { FakeDisk } from "./disk.js";
 import { FakeFiles } from "./files.js";
+import { DIRECTORY } from "./fresh-disk.js";
 import { FakeHasher } from "./hasher.js";
 import { type LinkOptions, link } from "./link.js";
 import { FakeStore, regionOf } from "./store.js";
@@ -26,7 +27,6 @@ export interface StageOptions {
 }
 
 /** Where FakeDisks hold their region. */
-export const DIRECTORY = "/r";
 
 /** One region served in a simulated world, and upstairs that connect to it. */
 export class DownstairsStage<S extends RegionStore = FakeStore> {

@@ -3,9 +3,10 @@ import { openStore } from "../../src/downstairs/store/open.js";
 import type { Store } from "../../src/downstairs/store/store.js";
 import { FakeArena } from "../kit/arena.js";
 import { FakeFiles } from "../kit/files.js";
+import { DIRECTORY } from "../kit/fresh-disk.js";
 import { FakeHasher } from "../kit/hasher.js";
 import { World } from "../kit/world.js";
-import { DIRECTORY, type ReplicaBox } from "./replica.js";
+import type { ReplicaBox } from "./replica.js";
 
 /** After an orderly end the three regions hold the same, block by block with its hash, and the numbers agree. */
 export function compareReplicas(replicas: readonly ReplicaBox[], hash: XXHashAPI): string[] {

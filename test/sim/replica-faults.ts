@@ -1,8 +1,8 @@
 import { extentLayout, extentPath } from "../../src/region/layout.js";
 import { FileNode } from "../kit/disk.js";
 import { EIO, ENOSPC } from "../kit/files.js";
+import { DIRECTORY } from "../kit/fresh-disk.js";
 import type { FaultScene } from "./fault-scene.js";
-import { DIRECTORY } from "./replica.js";
 
 export function replicaFault(
   scene: FaultScene,

@@ -8,11 +8,11 @@ import { openStore } from "../../src/downstairs/store/open.js";
 import type { Store } from "../../src/downstairs/store/store.js";
 import { NO_TROUBLE } from "../../src/downstairs/test-modes.js";
 import type { Address } from "../../src/ports/stream.js";
-import { regionConfigObject, renderRegionConfig } from "../../src/region/config.js";
+import { regionConfigObject } from "../../src/region/config.js";
 import { extentLayout, extentPath } from "../../src/region/layout.js";
-import { freshTail } from "../../src/region/metadata.js";
-import { DirectoryNode, FakeDisk, FileNode } from "../kit/disk.js";
+import { DirectoryNode, type FakeDisk, FileNode } from "../kit/disk.js";
 import { FakeFiles } from "../kit/files.js";
+import { DIRECTORY, freshDisk } from "../kit/fresh-disk.js";
 import { FakeHasher } from "../kit/hasher.js";
 import type { Death, FakeStream } from "../kit/link.js";
 import type { World } from "../kit/world.js";
@@ -22,22 +22,9 @@ import { Machine, Process } from "./process.js";
 import { type RepairService, type RepairServices, SimRepairPeer } from "./repair-peer.js";
 import type { Trace } from "./trace.js";
 
-export const DIRECTORY = "/r";
 const ARENA_BYTES = 4 * 1024 * 1024;
 /** As the service manager does it. */
 const RESTART_MS = 1000;
-
-/** A region directory as `create` makes it. */
-export function freshDisk(region: RegionDefinition): FakeDisk {
-  const disk = new FakeDisk(region.blockSize);
-  disk.put(`${DIRECTORY}/region.json`, Buffer.from(renderRegionConfig(region)));
-  const layout = extentLayout(region);
-  const file = Buffer.alloc(layout.fileBytes);
-  Buffer.from(freshTail(layout.bitmapBytes)).copy(file, layout.bitmapAt);
-  for (let extent = 0; extent < region.extentCount; extent++)
-    disk.put(`${DIRECTORY}/${extentPath(extent)}`, file);
-  return disk;
-}
 
 export interface ReplicaParts {
   readonly world: World;
@@ -86,7 +73,7 @@ export class ReplicaBox {
     this.data = { host: this.machine.name, port: 3810 };
     this.repair = { host: this.machine.name, port: 7810 };
     this.region = region;
-    this.disk = freshDisk(region);
+    this.disk = freshDisk(region, region.blockSize);
   }
 
   get isServing(): boolean {
@@ -203,7 +190,7 @@ export class ReplicaBox {
   emptied(): void {
     invariant(this.process === null, "the disk of a box is changed while nothing runs");
     this.region = { ...this.region, uuid: this.#parts.world.uuid() };
-    this.disk = freshDisk(this.region);
+    this.disk = freshDisk(this.region, this.region.blockSize);
     this.trouble = new DiskTrouble(this.#parts.world);
   }
   /** The box loses its power: whatever was not synced may be gone, sector by sector. */

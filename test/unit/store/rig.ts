@@ -1,33 +1,19 @@
 import { gunzipSync } from "node:zlib";
 import xxhash from "xxhash-wasm";
 import type { Fault } from "../../../src/base/fault.js";
-import type { RegionDefinition } from "../../../src/crucible/region-definition.js";
 import type { RepairPeer } from "../../../src/downstairs/region-store.js";
 import { openStore } from "../../../src/downstairs/store/open.js";
 import type { Store } from "../../../src/downstairs/store/store.js";
-import { renderRegionConfig } from "../../../src/region/config.js";
-import { extentLayout, extentPath } from "../../../src/region/layout.js";
-import { freshTail } from "../../../src/region/metadata.js";
+import { extentPath } from "../../../src/region/layout.js";
 import { FakeArena } from "../../kit/arena.js";
 import { FakeDisk } from "../../kit/disk.js";
 import { FakeFiles, type FilesOptions } from "../../kit/files.js";
+import { DIRECTORY, freshDisk } from "../../kit/fresh-disk.js";
 import { FakeHasher } from "../../kit/hasher.js";
 import { World } from "../../kit/world.js";
 
-export const DIRECTORY = "/r";
+export { DIRECTORY, freshDisk };
 export const xxh = await xxhash();
-
-/** A region directory as `create` makes it. */
-export function freshDisk(region: RegionDefinition, sectorBytes = 512): FakeDisk {
-  const disk = new FakeDisk(sectorBytes);
-  disk.put(`${DIRECTORY}/region.json`, Buffer.from(renderRegionConfig(region)));
-  const layout = extentLayout(region);
-  const file = Buffer.alloc(layout.fileBytes);
-  Buffer.from(freshTail(layout.bitmapBytes)).copy(file, layout.bitmapAt);
-  for (let extent = 0; extent < region.extentCount; extent++)
-    disk.put(`${DIRECTORY}/${extentPath(extent)}`, file);
-  return disk;
-}
 
 /** Contents of a .tar.gz: names without the first directory. */
 export function untar(archive: Buffer): Map<string, Buffer> {

@@ -1,16 +1,14 @@
 import t from "tap";
 import { Fault } from "../../../src/base/fault.js";
-import type { RegionDefinition } from "../../../src/crucible/region-definition.js";
 import type { Store } from "../../../src/downstairs/store/store.js";
 import { nullJournal } from "../../../src/ports/journal.js";
 import type { Address, Cancel, Dialer, DialResult } from "../../../src/ports/stream.js";
-import { renderRegionConfig } from "../../../src/region/config.js";
-import { extentLayout, extentPath } from "../../../src/region/layout.js";
-import { freshTail } from "../../../src/region/metadata.js";
+import { extentPath } from "../../../src/region/layout.js";
 import { Upstairs } from "../../../src/upstairs/upstairs.js";
 import { FakeArena } from "../../kit/arena.js";
-import { FakeDisk } from "../../kit/disk.js";
-import { DIRECTORY, DiskPeer, DownstairsStage, type Sources } from "../../kit/downstairs-stage.js";
+import type { FakeDisk } from "../../kit/disk.js";
+import { DiskPeer, DownstairsStage, type Sources } from "../../kit/downstairs-stage.js";
+import { DIRECTORY, freshDisk } from "../../kit/fresh-disk.js";
 import { FakeHasher } from "../../kit/hasher.js";
 import { type FakeStream, link } from "../../kit/link.js";
 import { QUICK } from "../../kit/repair-stage.js";
@@ -23,17 +21,6 @@ import { World } from "../../kit/world.js";
 
 const hash = await hashApi();
 const REPAIR_PORT = 7810;
-
-function freshDisk(region: RegionDefinition): FakeDisk {
-  const disk = new FakeDisk();
-  disk.put(`${DIRECTORY}/region.json`, Buffer.from(renderRegionConfig(region)));
-  const layout = extentLayout(region);
-  const file = Buffer.alloc(layout.fileBytes);
-  Buffer.from(freshTail(layout.bitmapBytes)).copy(file, layout.bitmapAt);
-  for (let extent = 0; extent < region.extentCount; extent++)
-    disk.put(`${DIRECTORY}/${extentPath(extent)}`, file);
-  return disk;
-}
 
 class RealDialer implements Dialer {
   readonly #world: World;
