@@ -19,7 +19,7 @@ export async function copyOverLoopback(
     const received = new Promise<void>((resolve, reject) => {
       const server = createServer((socket) => {
         server.close();
-        const unpack = spawn("tar", ["-x", ...(sparse ? ["-S"] : []), "-f", "-", "-C", to], {
+        const unpack = spawn("tar", ["-x", "-i", ...(sparse ? ["-S"] : []), "-f", "-", "-C", to], {
           stdio: ["pipe", "ignore", "inherit"],
         });
         const unpacked = ended(unpack);

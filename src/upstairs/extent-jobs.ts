@@ -80,7 +80,10 @@ export class RepairedExtents implements ClosedExtents {
     const copy = this.#job(Kind.copy, extent);
     const noop = this.#job(Kind.noop, extent);
     const reopen = this.#job(Kind.reopen, extent);
-    const reopenId = this.#core.table.id[reopen]!;
+    const { table } = this.#core;
+    const reopenId = table.id[reopen]!;
+    // Now, like the ids, and not when it is sent: a flush after these jobs must have a higher number than the extent gets from them.
+    table.ticket[close] = this.#core.takeFlushNumber();
     return { extent, close, copy, noop, reopen, reopenId, closed: [null, null, null] };
   }
   #job(kind: number, extent: number): number {

@@ -103,7 +103,6 @@ export class RepairRound {
     this.#extentMs = core.ports.clock.nowMs();
     this.#askedBefore = this.#parts.asked();
     this.#limit();
-    core.table.ticket[jobs.close] = core.takeFlushNumber();
     this.#armStep();
     for (const lane of core.lanes) {
       if (!this.#isReserved(jobs.close, lane)) continue;

@@ -173,6 +173,11 @@ export class ModelReplica {
     for (const [index, extent] of this.extents.entries()) {
       if (!extent.dirty || (only !== undefined && only !== index) || index > upTo) continue;
       if (extent.closed) this.violations.push(`flush of closed extent ${index}`);
+      // Whoever starts next takes the highest for the newest.
+      if (generation === extent.generation && flushNumber < extent.flushNumber)
+        this.violations.push(
+          `extent ${index} goes back from flush ${extent.flushNumber} to ${flushNumber}`,
+        );
       extent.dirty = false;
       extent.flushNumber = flushNumber;
       extent.generation = generation;
