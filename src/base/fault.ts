@@ -37,6 +37,29 @@ export const FAULTS = {
     advice: "Run npm start once: it builds the native part.",
   },
 
+  // Units of systemd
+  TRIVET_E_UNITS_PLACE: {
+    exit: "environment",
+    advice:
+      "Put the program and Node where services may read them, such as /opt/trivet, or name their place by --program and --node.",
+  },
+  TRIVET_E_UNITS_CHANGED: {
+    exit: "environment",
+    advice: "Look at them first; --force replaces or removes them.",
+  },
+  TRIVET_E_UNITS_IN_USE: {
+    exit: "environment",
+    advice: "Unmount what is on them, and say systemctl disable --now to each.",
+  },
+  TRIVET_E_UNITS_MANIFEST: {
+    exit: "data",
+    advice: "Move it away, and say trivet install-units again: that makes a new one.",
+  },
+  TRIVET_E_UNITS_HOST: {
+    exit: "environment",
+    advice: "The files are in place; say these commands by hand.",
+  },
+
   // Region directories
   TRIVET_E_REGION_MISSING: { exit: "data", advice: "Check the path, or create the region first." },
   TRIVET_E_REGION_EXISTS: {

@@ -6,6 +6,7 @@ import { CREATE, EXPORT, IMPORT, INFO, VERIFY } from "../region/commands.js";
 import { RUN } from "../region/run-command.js";
 import { SALVAGE } from "../region/salvage-command.js";
 import { readSettings, SERVE_OPTIONS } from "../serve/settings.js";
+import { INSTALL_UNITS, UNINSTALL_UNITS } from "../units/commands.js";
 
 const DEMO: Command = {
   name: "demo",
@@ -48,5 +49,16 @@ const REGION: Group = {
 export const TRIVET: Group = {
   name: "trivet",
   summary: "a replicated network block device",
-  commands: [DEMO, SERVE, STATUS, REPLACE, REPAIR, SCRUB, LOG, REGION],
+  commands: [
+    DEMO,
+    SERVE,
+    STATUS,
+    REPLACE,
+    REPAIR,
+    SCRUB,
+    LOG,
+    REGION,
+    INSTALL_UNITS,
+    UNINSTALL_UNITS,
+  ],
 };
