@@ -45,6 +45,7 @@ const TEST_PACKAGES = {
   nbdkit: "a foreign NBD server to compare with",
   "python3-libnbd": "nbdsh: any single request",
   "qemu-utils": "qemu-img and qemu-io: a second independent client",
+  systemd: "systemd-analyze, systemd-sysusers and systemd-tmpfiles judge the units",
 };
 
 function say(text) {

@@ -95,6 +95,17 @@ t.test("one file per VM: the examples are files that a volume and a region can h
   t.ok(volume.get("target")?.texts.includes(`${values(region, "ADDRESS")[0]}:${3900 + 10 * n}`));
 });
 
+t.test("what DefaultDependencies=no leaves out is said", async (t) => {
+  for (const name of SERVICES) {
+    const text = source(name);
+    t.same(values(text, "DefaultDependencies"), ["no"], name);
+    t.same(values(text, "Requires"), ["sysinit.target"], name);
+    t.same(values(text, "Conflicts"), ["shutdown.target"], name);
+    t.same(values(text, "Before"), ["shutdown.target"], name);
+    t.ok(values(text, "After").includes("sysinit.target basic.target"), name);
+  }
+});
+
 t.test("no unit waits by the clock", async (t) => {
   for (const name of SERVICES) t.equal(/\bsleep\b|\btimeout \d/.test(source(name)), false, name);
 });
