@@ -40,7 +40,7 @@ t.test("the program's place and its Node are written into the units", async (t) 
   const services = moved.filter(({ path }) => path.endsWith(".service"));
   t.equal(services.length, SERVICES.length);
   for (const { text } of services) {
-    t.same(values(text, "Environment"), ["TRIVET_NODE=/usr/local/node20/bin/node"]);
+    t.equal(values(text, "Environment")[0], "TRIVET_NODE=/usr/local/node20/bin/node");
     t.ok(text.includes("/srv/t/build/bin/trivet "));
     t.ok(text.indexOf("[Service]") < text.indexOf("Environment=TRIVET_NODE"));
   }
@@ -56,7 +56,7 @@ t.test("commands in units are commands that there are", async (t) => {
   for (const name of SERVICES)
     for (const key of ["ExecStart", "ExecStop"])
       for (const line of values(source(name), key)) {
-        const words = line.replaceAll("%i", "photos").split(" ");
+        const words = line.replaceAll("%i", "photos").replace(" $OPTIONS", "").split(" ");
         const at = words.findIndex((word) => word.endsWith("/build/bin/trivet"));
         t.ok(at >= 0, line);
         const args = words
@@ -90,6 +90,7 @@ t.test("one file per VM: the examples are files that a volume and a region can h
     Array(3).fill(`${3900 + 10 * n}`),
   );
   t.same(volume.get("address")?.texts, [`127.0.0.1:${10809 + n}`]);
+  t.same(values(source("examples/per-vm/attach-vm1.env"), "OPTIONS"), [`/dev/nbd${n}`]);
   const region = source("examples/per-vm/region-vm1.env");
   t.same(values(region, "PORT"), [`${3900 + 10 * n}`]);
   t.ok(volume.get("target")?.texts.includes(`${values(region, "ADDRESS")[0]}:${3900 + 10 * n}`));
@@ -104,6 +105,17 @@ t.test("what DefaultDependencies=no leaves out is said", async (t) => {
     t.same(values(text, "Before"), ["shutdown.target"], name);
     t.ok(values(text, "After").includes("sysinit.target basic.target"), name);
   }
+});
+
+t.test("what happens to a server happens to nothing above it", async (t) => {
+  // Each of these would stop or restart the attachment, or the mount, when the server is restarted, or when it dies.
+  const strong =
+    /^(?:Requires|Requisite|BindsTo|PartOf|StopPropagatedFrom|PropagatesStopTo|Upholds)=.*trivet/m;
+  for (const name of [...SERVICES, "trivet@.socket", "examples/srv-photos.mount"])
+    t.equal(strong.test(source(name)), false, name);
+  t.equal(/x-systemd\.(?:requires|device-bound)/.test(source("examples/fstab")), false);
+  t.ok(values(source("trivet-attach@.service"), "Wants")[0]?.includes("trivet@%i.service"));
+  t.ok(values(source("examples/srv-photos.mount"), "Wants")[0]?.includes("trivet-attach@photos"));
 });
 
 t.test("no unit waits by the clock", async (t) => {
