@@ -21,12 +21,13 @@ import { must, run } from "./tools.js";
 
 const ROOT = new URL("../../../", import.meta.url).pathname;
 const EXAMPLE = "srv-photos.mount";
+const GUEST = "vm1-guest.service";
 const INSTANCES = [
   "trivet@photos.service",
   "trivet-attach@photos.service",
   "trivet-region@photos.service",
 ];
-const UNITS = [...INSTANCES, "trivet@photos.socket", "trivet.slice", EXAMPLE];
+const UNITS = [...INSTANCES, "trivet@photos.socket", "trivet.slice", EXAMPLE, GUEST];
 
 const roots: string[] = [];
 t.teardown(() => roots.forEach(removeFolder));
@@ -44,7 +45,7 @@ function makeRoot(): string {
   const programs = ["build/bin/trivet", "build/native/Release/trivet-flusher"].map(
     (name) => `opt/trivet/${name}`,
   );
-  for (const name of [...programs, "usr/bin/udevadm"]) {
+  for (const name of [...programs, "usr/bin/udevadm", "usr/sbin/qm", "bin/sh"]) {
     mkdirSync(dirname(join(root, name)), { recursive: true });
     copyFileSync("/bin/true", join(root, name));
   }
@@ -94,9 +95,14 @@ async function everythingInstalled(t: Test): Promise<string> {
   const made = await install(root);
   t.equal(made.status, 0, made.stderr);
   copyFileSync(join(ROOT, "systemd/examples", EXAMPLE), join(root, "etc/systemd/system", EXAMPLE));
+  copyFileSync(
+    join(ROOT, "systemd/examples/per-vm", GUEST),
+    join(root, "etc/systemd/system", GUEST),
+  );
   for (const unit of INSTANCES) enable(root, "multi-user.target", unit);
   enable(root, "sockets.target", "trivet@photos.socket");
   enable(root, "dev-trivet-photos.device", EXAMPLE);
+  enable(root, "dev-trivet-vm1.device", GUEST);
   return root;
 }
 
