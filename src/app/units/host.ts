@@ -95,7 +95,10 @@ export const AFTER_UNINSTALL: readonly Step[] = AFTER_INSTALL.slice(2);
 
 /** Carries the steps out; answers those that failed, with what was said. Undefined when this is not the host that runs. */
 export function tell(prefix: string, steps: readonly Step[]): string[] | undefined {
-  if (!isBooted(prefix)) return undefined;
+  return isBooted(prefix) ? carryOut(steps) : undefined;
+}
+
+export function carryOut(steps: readonly Step[]): string[] {
   const failed: string[] = [];
   for (const { why, command, optional = false } of steps) {
     const [program = "", ...args] = command;
@@ -107,7 +110,7 @@ export function tell(prefix: string, steps: readonly Step[]): string[] | undefin
     const { status, stderr, error } = spawnSync(path, args, { encoding: "utf8" });
     if (status === 0) continue;
     const said = (error?.message ?? stderr).trim().split("\n")[0];
-    failed.push(`${command.join(" ")} ended with ${status} (${why}): ${said}`);
+    failed.push(`${command.join(" ")} failed (${why}): ${said || `status ${status}`}`);
   }
   return failed;
 }

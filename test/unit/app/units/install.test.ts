@@ -113,6 +113,9 @@ t.test("a new version replaces the old one, and takes along what it no longer ha
   t.equal(text(UNIT), "two\n");
   t.equal(existsSync(at(RULE)), false);
   t.equal(statSync(at(UNIT)).mode & 0o777, 0o644);
+  writeFileSync(at(UNIT), "one\n");
+  t.equal(states(uninstall(terms))[UNIT], "left", "whoever put the old one back wants it");
+  rmSync(at(UNIT));
   uninstall(terms);
   t.same(tree(terms.prefix), {});
 });
@@ -162,13 +165,13 @@ t.test("an installation that was cut short can be taken away", async (t) => {
   const manifest = text(MANIFEST_PATH);
   // A folder that cannot be written to stops it half-way.
   const second = files([UNIT, "two\n"], [RULE, "other\n"]);
-  rmSync(at(RULE));
   mkdirSync(at(`${RULE}.${process.pid}.new`));
   t.throws(() => install(second, terms), { code: "EISDIR" });
   t.equal(text(UNIT), "two\n");
   t.equal(text(MANIFEST_PATH) === manifest, false);
   rmSync(at(`${RULE}.${process.pid}.new`), { recursive: true, force: true });
-  t.same(states(uninstall(terms)), { [UNIT]: "removed", [RULE]: "gone" });
+  t.equal(text(RULE), "rule\n");
+  t.same(states(uninstall(terms)), { [UNIT]: "removed", [RULE]: "removed" }, "new and old");
   t.same(tree(prefix), {});
 });
 
