@@ -45,7 +45,7 @@ function makeRoot(): string {
   const programs = ["build/bin/trivet", "build/native/Release/trivet-flusher"].map(
     (name) => `opt/trivet/${name}`,
   );
-  for (const name of [...programs, "usr/bin/udevadm", "usr/sbin/qm", "bin/sh"]) {
+  for (const name of [...programs, "usr/bin/true", "usr/sbin/qm", "bin/sh"]) {
     mkdirSync(dirname(join(root, name)), { recursive: true });
     copyFileSync("/bin/true", join(root, name));
   }
@@ -138,7 +138,7 @@ async function isOrderedAfter(root: string, later: string, earlier: string): Pro
   const probe = join(root, "etc/systemd/system/probe.service");
   writeFileSync(
     probe,
-    `[Unit]\nDefaultDependencies=no\nAfter=${later}\nBefore=${earlier}\nWants=${later} ${earlier}\n[Service]\nExecStart=/usr/bin/udevadm\n`,
+    `[Unit]\nDefaultDependencies=no\nAfter=${later}\nBefore=${earlier}\nWants=${later} ${earlier}\n[Service]\nExecStart=/usr/bin/true\n`,
   );
   const { said } = await verify(root, "probe.service", later, earlier);
   rmSync(probe);
