@@ -76,7 +76,7 @@ t.test("numbers that the program defines", async (t) => {
     values(source(name), "RestartPreventExitStatus")[0]?.split(" ").map(Number);
   t.same(prevented("trivet@.service"), [usage, superseded, decision]);
   t.same(prevented("trivet-region@.service"), [usage, data]);
-  t.same(prevented("trivet-attach@.service"), [usage]);
+  t.same(prevented("trivet-attach@.service"), [usage, data]);
   t.ok(
     Number(values(source("trivet@.service"), "FileDescriptorStoreMax")[0]) > NBD_CONNECTIONS_MAX,
   );
