@@ -36,4 +36,9 @@ int lock(int fd) noexcept {
   }
 }
 
+int execute(const char* path, char* const* words) noexcept {
+  ::execv(path, words);
+  return -errno;
+}
+
 }  // namespace sys

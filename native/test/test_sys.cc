@@ -1,6 +1,7 @@
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -57,5 +58,16 @@ int main() {
   ::close(second);
   ::unlink(path);
   CHECK(sys::lock(-1) == -EBADF);
+
+  char name[] = "sh";
+  char option[] = "-c";
+  char command[] = "exit 7";
+  char* const words[] = {name, option, command, nullptr};
+  CHECK(sys::execute("/no/such/program", words) == -ENOENT);
+  CHECK(sys::execute("/", words) == -EACCES);
+  const pid_t child = ::fork();
+  if (child == 0) ::_exit(sys::execute("/bin/sh", words));
+  int status = 0;
+  CHECK(::waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 7);
   return 0;
 }
