@@ -1,3 +1,4 @@
+import { ATTACH, DETACH } from "../attach/commands.js";
 import type { Command, Group } from "../cli/command.js";
 import { REPAIR, REPLACE, SCRUB, STATUS } from "../control/commands.js";
 import { DEMO_OPTIONS } from "../demo/options.js";
@@ -48,5 +49,5 @@ const REGION: Group = {
 export const TRIVET: Group = {
   name: "trivet",
   summary: "a replicated network block device",
-  commands: [DEMO, SERVE, STATUS, REPLACE, REPAIR, SCRUB, LOG, REGION],
+  commands: [DEMO, SERVE, ATTACH, DETACH, STATUS, REPLACE, REPAIR, SCRUB, LOG, REGION],
 };
