@@ -5,8 +5,8 @@
 
 namespace attach {
 
-// Where a server is: "127.0.0.1:10809", "[::1]:10809" or "unix:/run/x.sock". No host names: looking one up takes memory and
-// files, which may both be out of reach while the device waits.
+// Where a server is: "127.0.0.1:10809", "[::1]:10809" or "unix:/run/x.sock". No host names: looking one up takes
+// memory and files, which may both be out of reach while the device waits.
 struct Address {
   sockaddr_storage name{};
   socklen_t length = 0;

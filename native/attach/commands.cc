@@ -115,18 +115,22 @@ int status(const Options& options) {
 }
 
 int disconnect(const Options& options) {
-  const DeviceFiles device(options.root, *options.device);
   int fd = -1;
   if (const int failure = open_kernel(options, fd); failure != 0) return failure;
   static Link link(fd, true);
   Nbd nbd(link);
   if (const int failure = find_family(options, nbd); failure != 0) return failure;
+  return disconnect_with(options, nbd);
+}
+
+int disconnect_with(const Options& options, Nbd& nbd) {
+  const DeviceFiles device(options.root, *options.device);
   const long attached_by = device.attached_by();
   if (attached_by <= 0) return failed(options, Code::kNotAttached, 0, "%s is not attached", device.node());
   int held = -1;
   if (!options.force) {
-    // Exclusively, as mounting, swapping, device mapper and RAID do it, also in other mount namespaces: whoever has it so keeps us
-    // out, and as long as we have it nobody of them comes in.
+    // Exclusively, as mounting, swapping, device mapper and RAID do it, also in other mount namespaces: whoever has
+    // it so keeps us out, and as long as we have it nobody of them comes in.
     const std::string node = std::string(options.root) + device.node();
     // Tools that scan devices have it so for a moment.
     const std::int64_t until = now_ms() + kScanMs;

@@ -20,9 +20,9 @@ void set(int fd, int level, int name, int value) noexcept {
   (void)::setsockopt(fd, level, name, &value, sizeof value);
 }
 
-// A server that was started anew while requests were under way knows nothing of the connection, and says so when it is asked:
-// within a minute. One that says nothing is waited for, an hour at least: as long as it may be alive it may hold writes that it
-// has not carried out, and those must not come after what is sent on another connection.
+// A server that was started anew while requests were under way knows nothing of the connection, and says so when it
+// is asked: within a minute. One that says nothing is waited for, an hour at least: as long as it may be alive it may
+// hold writes that it has not carried out, and those must not come after what is sent on another connection.
 void set_tcp(int fd) noexcept {
   set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
   set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);

@@ -7,7 +7,8 @@
 
 namespace attach {
 
-// One attempt to reach a server: connection and handshake, step by step, so that whoever waits can hear other things meanwhile.
+// One attempt to reach a server: connection and handshake, step by step, so that whoever waits can hear other things
+// meanwhile.
 //
 //   connecting ──▶ shaking hands ──▶ done, the socket is there for `release`
 //       └────────────────┴──▶ failed

@@ -21,7 +21,8 @@ class DeviceFiles {
   [[nodiscard]] const char* root() const noexcept { return root_; }
   // "/dev/nbd3"
   [[nodiscard]] const char* node() const noexcept { return node_; }
-  // The process that attached it, 0 when it is not attached. A negative errno when that cannot be found out now, as without memory.
+  // The process that attached it, 0 when it is not attached. A negative errno when that cannot be found out now, as
+  // without memory.
   [[nodiscard]] long attached_by() const noexcept;
   // Zero when it is not attached, or not there.
   [[nodiscard]] std::uint64_t size_bytes() const noexcept;

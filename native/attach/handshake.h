@@ -10,7 +10,8 @@
 //   greeting ──▶ reply header ◀─▶ reply data ──ACK──▶ done
 //       └────────────┴──────────────┴──────────────▶ failed
 //
-// No structured replies, extended headers or contexts are asked for: the kernel, which gets the socket afterwards, knows none.
+// No structured replies, extended headers or contexts are asked for: the kernel, which gets the socket afterwards,
+// knows none.
 // It never asks for a byte beyond the handshake, so nothing is lost when the socket changes hands.
 namespace attach {
 

@@ -33,7 +33,8 @@ class Link {
     ~Taker() = default;
   };
 
-  // Sends a request that asks for an acknowledgement and reads answers up to that, an error or the end of a multi-part one.
+  // Sends a request that asks for an acknowledgement and reads answers up to that, an error or the end of a
+  // multi-part one.
   // Zero, or a negative errno: the kernel's, −ETIMEDOUT, or −EBADMSG for an answer that makes no sense.
   [[nodiscard]] int ask(Bytes request, std::uint32_t sequence, Taker* taker) noexcept;
 

@@ -29,7 +29,8 @@ void Log::line(Level level, const char* format, ...) noexcept {
     if (::write(fd_, text, length) < 0) return;
     return;
   }
-  // A socket, as services have, takes it or not; for a pipe or a terminal we ask first. What cannot be said now is dropped.
+  // A socket, as services have, takes it or not; for a pipe or a terminal we ask first. What cannot be said now is
+  // dropped.
   if (::send(fd_, text, length, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 || errno != ENOTSOCK) return;
   pollfd ready{fd_, POLLOUT, 0};
   if (::poll(&ready, 1, 0) <= 0 || (ready.revents & POLLOUT) == 0) return;

@@ -3,7 +3,8 @@
 
 namespace attach {
 
-// Lines for people, one call each, that never wait and never allocate: whoever reads them may itself wait for the device.
+// Lines for people, one call each, that never wait and never allocate: whoever reads them may itself wait for the
+// device.
 class Log {
  public:
   enum class Level : int { kError = 3, kWarning = 4, kInfo = 6 };

@@ -4,8 +4,8 @@
 #include <span>
 #include <string_view>
 
-// Netlink messages as bytes (uapi: linux/netlink.h, linux/genetlink.h). Nothing here knows what they mean, nothing allocates,
-// and no length found in a message is believed before it was compared with what is there.
+// Netlink messages as bytes (uapi: linux/netlink.h, linux/genetlink.h). Nothing here knows what they mean, nothing
+// allocates, and no length found in a message is believed before it was compared with what is there.
 namespace attach {
 
 using Bytes = std::span<const std::uint8_t>;

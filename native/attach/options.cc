@@ -72,7 +72,8 @@ bool parse_range(std::string_view text, std::vector<Range>& out) {
   return true;
 }
 
-// The kernel counts in jiffies: a day is far from where that overflows, and 0 of a dead timeout would mean no waiting at all.
+// The kernel counts in jiffies: a day is far from where that overflows, and 0 of a dead timeout would mean no waiting
+// at all.
 constexpr std::uint64_t kSecondsMax = 86'400;
 
 bool take(std::string_view name, const char* value, Options& out) {

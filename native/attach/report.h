@@ -17,7 +17,8 @@ enum class Code : std::uint8_t {
   kRefused,
 };
 
-// Says what failed, as one line of JSON on standard output or as a sentence on standard error, and answers the exit status.
+// Says what failed, as one line of JSON on standard output or as a sentence on standard error, and answers the exit
+// status.
 int failed(const Options& options, Code code, int error, const char* format, ...)
     __attribute__((format(printf, 4, 5)));
 

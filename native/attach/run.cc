@@ -304,6 +304,10 @@ int run(const Options& options) {
   const int error = events.join(nbd.family().group);
   if (error < 0) return failed(options, Code::kDevice, -error, "the kernel's notices cannot be heard");
   protect(log);
+  return run_with(options, nbd, events, log, stop_fd);
+}
+
+int run_with(const Options& options, Nbd& nbd, Link& events, Log& log, int stop_fd) {
   Attachment attachment(options, nbd, events, log, stop_fd);
   return attachment.run();
 }

@@ -14,9 +14,9 @@ struct SettleTerms {
   std::int64_t patience_ms = 20'000;
 };
 
-// What has to happen before a device that the kernel has just taken is of use: the size appears, somebody opens it once (partitions
-// are looked for then) and reads from it, queues are tuned, udev has made its links. All this may wait for the server, so a
-// child does it while the parent keeps the device connected already.
+// What has to happen before a device that the kernel has just taken is of use: the size appears, somebody opens it
+// once (partitions are looked for then) and reads from it, queues are tuned, udev has made its links. All this may
+// wait for the server, so a child does it while the parent keeps the device connected already.
 class Settling : public Companion {
  public:
   Settling(const DeviceFiles& device, const SettleTerms& terms) noexcept : device_(device), terms_(terms) {}

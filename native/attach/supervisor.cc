@@ -123,7 +123,8 @@ void Supervisor::hear() noexcept {
     const int length = events_.receive(datagram);
     if (length == 0) return;
     if (length < 0) {
-      // Lost messages may have been about us. With a socket of our own to look at we know; without one a superfluous try does no harm.
+      // Lost messages may have been about us. With a socket of our own to look at we know; without one a superfluous
+      // try does no harm.
       if (length == -ENOBUFS && socket_ < 0 && state_ == State::kConnected) dead_ = std::max(dead_, 1U);
       if (length == -ENOBUFS || length == -EBADMSG) continue;
       return;

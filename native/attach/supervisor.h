@@ -10,7 +10,8 @@
 #include "attach/log.h"
 #include "attach/nbd.h"
 
-// Keeps an attached device connected: hears that a connection died, reaches the server again, and gives the kernel the new socket.
+// Keeps an attached device connected: hears that a connection died, reaches the server again, and gives the kernel
+// the new socket.
 // From its first turn on it allocates nothing: while the device waits, memory may be what is waited for.
 //
 //   connected ──hang-up──▶ lost ──LINK_DEAD, or a second──▶ dialing ──▶ connected

@@ -26,7 +26,8 @@
 #include "attach/time.h"
 #include "test/check.h"
 
-// A kernel, a server and a sysfs for the loop that keeps a device connected, all played by threads and folders of the test.
+// A kernel, a server and a sysfs for the loop that keeps a device connected, all played by threads and folders of the
+// test.
 namespace attach_stage {
 
 using namespace attach;
@@ -172,6 +173,15 @@ class Kernel {
   std::atomic<int> reconfigured = 0;
   // A copy of the socket that it was given last.
   std::atomic<int> taken = -1;
+  bool wants_backend = true;
+  std::atomic<bool> sets_times = false;
+  // So many CONNECTs are refused at first.
+  std::atomic<int> busy = 0;
+  std::atomic<int> connected = 0;
+  std::atomic<int> disconnected = 0;
+  Buffer connect_body;
+  std::function<void()> on_connect;
+  std::function<void()> on_disconnect;
 
  private:
   void answer() {
@@ -188,25 +198,46 @@ class Kernel {
       int answered = error;
       if (message.type == 0x10) {
         // The family's numbers.
-        const Buffer family = {1,  2, 0, 0,    8,  0, 2, 0,    'n', 'b', 'd', 0, 6,   0,   1,   0,   kFamily, 0,   0,   0,  36,  0,
-                               7,  0x80, 32, 0, 1, 0x80, 8,  0,   2,   0,   6, 0,   0,   0,   17,  0,       1,   0,   'n', 'b', 'd',
-                               '_', 'm', 'c', '_', 'g', 'r', 'o', 'u', 'p', 0, 0, 0, 0};
-        Buffer head = {0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
-        head[0] = static_cast<std::uint8_t>(16 + family.size());
-        std::memcpy(head.data() + 8, &message.sequence, 4);
-        head.insert(head.end(), family.begin(), family.end());
-        CHECK(::send(asked_, head.data(), head.size(), 0) > 0);
+        reply(message.sequence, 0x10, {1,  2, 0, 0,    8,  0, 2, 0,    'n', 'b', 'd', 0, 6,   0,   1,   0,   kFamily, 0,   0,   0,  36,  0,
+                                       7,  0x80, 32, 0, 1, 0x80, 8,  0,   2,   0,   6, 0,   0,   0,   17,  0,       1,   0,   'n', 'b', 'd',
+                                       '_', 'm', 'c', '_', 'g', 'r', 'o', 'u', 'p', 0, 0, 0, 0});
         answered = 0;
       } else if (answered == 0) {
-        take(message);
+        answered = take(message);
       }
       std::memcpy(ack.data() + 16, &answered, 4);
       CHECK(::send(asked_, ack.data(), ack.size(), MSG_NOSIGNAL) > 0);
     }
   }
-  void take(const Message& message) {
+  void reply(std::uint32_t sequence, std::uint16_t type, const Buffer& body) {
+    Buffer out(16);
+    out[0] = static_cast<std::uint8_t>(16 + body.size());
+    std::memcpy(out.data() + 4, &type, 2);
+    std::memcpy(out.data() + 8, &sequence, 4);
+    out.insert(out.end(), body.begin(), body.end());
+    CHECK(::send(asked_, out.data(), out.size(), 0) > 0);
+  }
+  int take(const Message& message) {
     Generic generic;
-    CHECK(message.type == kFamily && read_generic(message, generic) && generic.command == NBD_CMD_RECONFIGURE);
+    CHECK(message.type == kFamily && read_generic(message, generic));
+    if (generic.command == NBD_CMD_DISCONNECT) {
+      disconnected += 1;
+      if (on_disconnect) on_disconnect();
+      return 0;
+    }
+    if (generic.command == NBD_CMD_CONNECT) {
+      if (busy > 0) return busy -= 1, -EBUSY;
+      connect_body.assign(generic.attributes.begin(), generic.attributes.end());
+      connected += 1;
+      if (on_connect) on_connect();
+      reply(message.sequence, kFamily, {1, 1, 0, 0, 8, 0, 1, 0, kIndex, 0, 0, 0});
+      return 0;
+    }
+    CHECK(generic.command == NBD_CMD_RECONFIGURE);
+    reconfigure(generic);
+    return 0;
+  }
+  void reconfigure(const Generic& generic) {
     Attributes attributes(generic.attributes);
     Attribute one;
     bool has_backend = false;
@@ -215,6 +246,7 @@ class Kernel {
       // The size is never repeated: it could be an older one.
       CHECK(one.type != NBD_ATTR_SIZE_BYTES && one.type != NBD_ATTR_BLOCK_SIZE_BYTES);
       if (one.type == NBD_ATTR_INDEX) CHECK(one.u32(index) && index == kIndex);
+      if (one.type == NBD_ATTR_DEAD_CONN_TIMEOUT) sets_times = true;
       if (one.type == 10) has_backend = one.text() == "trivet/photos";
       if (one.type != NBD_ATTR_SOCKETS) continue;
       Attribute item;
@@ -227,7 +259,7 @@ class Kernel {
       const int before = taken.exchange(copy);
       if (before >= 0) ::close(before);
     }
-    CHECK(!attributes.is_broken() && has_backend);
+    CHECK(!attributes.is_broken() && has_backend == wants_backend);
     reconfigured += 1;
   }
   int asked_ = -1;

@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 const native = fileURLToPath(new URL("..", import.meta.url));
 const PROGRAMS = [
   ...["arena", "hash", "sys", "net", "ring", "plain", "loop"],
-  ...["attach_message", "attach_handshake", "attach_supervisor"],
+  ...["attach_message", "attach_handshake", "attach_supervisor", "attach_run"],
 ];
 const BUILDS = [
   { sanitize: "address,undefined", programs: PROGRAMS },

@@ -184,7 +184,8 @@ void answers() {
   CHECK(devices.found[1].index == 7 && !devices.found[1].is_connected);
 }
 
-// Every length in a good message, made everything that it could be: nothing is read beyond the bytes (the sanitizer watches).
+// Every length in a good message, made everything that it could be: nothing is read beyond the bytes (the sanitizer
+// watches).
 void hostile() {
   const Buffer good[] = {message(GENL_ID_CTRL, 1, kFamilyBody),
                          message(0x1c, 3, {5, 1, 0, 0, 24, 0, 9, 0, 20, 0, 1, 0, 8, 0, 1, 0, 0, 0, 0, 0, 5, 0, 2, 0, 1, 0, 0, 0}),

@@ -2,6 +2,7 @@ import { execFile } from "node:child_process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Fault } from "../../base/fault.js";
 import type { StatusReport } from "../../control/report.js";
+import { notifyManager } from "../../host/notify.js";
 import type { Input, Shell } from "../cli/command.js";
 import { usage } from "../cli/usage.js";
 import { parseDuration, parseSize } from "../cli/values.js";
@@ -197,7 +198,10 @@ async function waitUntilActive({ client, volume }: Target, shell: Shell): Promis
     const status = await askStatus(client);
     if (status.state === "active") break;
     const why = reasonOf(status);
-    if (why !== said) shell.warn(`${volume} is not active yet: ${why}; waiting`);
+    if (why !== said) {
+      shell.warn(`${volume} is not active yet: ${why}; waiting`);
+      notifyManager(shell.env.NOTIFY_SOCKET, `STATUS=waiting for the volume: ${why}`);
+    }
     said = why;
     await sleep(ASK_MS);
   }
