@@ -11,6 +11,7 @@
 #include <cstring>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "attach/link.h"
@@ -134,8 +135,11 @@ const Buffer kFamilyBody = {
     17, 0, 1, 0, 'n', 'b', 'd', '_', 'm', 'c', '_', 'g', 'r', 'o', 'u', 'p', 0, 0, 0, 0,
 };
 
-bool first(const Buffer& bytes, Message& out) {
-  Messages messages{Bytes{bytes}};
+// The first message of a datagram; it points into what stays until the next one.
+bool first(Buffer bytes, Message& out) {
+  static Buffer kept;
+  kept = std::move(bytes);
+  Messages messages{Bytes{kept}};
   return messages.next(out);
 }
 

@@ -129,7 +129,10 @@ t.test("volumes and servers that are not there, or are something else", async (t
   refused(t, dead, 5, "TRIVET_E_DIAL", new RegExp(`127\\.0\\.0\\.1:${port}: .*refused`));
   refused(t, await attach(here, "unix:/no/such.sock"), 5, "TRIVET_E_DIAL", /No such file/);
   refused(t, await attach(here, "no-such-host.invalid:1"), 5, "TRIVET_E_DIAL", /no known host/);
-  const web = createServer((socket) => socket.end("HTTP/1.1 400 Bad Request\r\n\r\n"));
+  const web = createServer((socket) => {
+    socket.on("error", () => {});
+    socket.end("HTTP/1.1 400 Bad Request\r\n\r\n");
+  });
   await new Promise<void>((resolve) => web.listen(port, "127.0.0.1", resolve));
   const other = await attach(here, `127.0.0.1:${port}`);
   refused(t, other, 5, "TRIVET_E_NBD_PROTOCOL", /does not speak NBD/);
