@@ -1,5 +1,6 @@
 #include "sys/sys.h"
 
+#include <fcntl.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -37,6 +38,11 @@ int lock(int fd) noexcept {
 }
 
 int execute(const char* path, char* const* words) noexcept {
+  // Node marks these, too.
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    const int flags = ::fcntl(fd, F_GETFD);
+    if (flags >= 0) (void)::fcntl(fd, F_SETFD, flags & ~FD_CLOEXEC);
+  }
   ::execv(path, words);
   return -errno;
 }

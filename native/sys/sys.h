@@ -14,7 +14,7 @@ namespace sys {
 [[nodiscard]] int lock(int fd) noexcept;
 
 // Puts another program in the place of this one, with this environment; `words` begins with its name and ends with a null
-// pointer. Comes back only with a negative errno. Descriptors that are not to pass on have to be close-on-exec.
+// pointer. Comes back only with a negative errno. Standard input, output and error pass on, and what is not close-on-exec.
 [[nodiscard]] int execute(const char* path, char* const* words) noexcept;
 
 }  // namespace sys

@@ -292,7 +292,7 @@ t.test("the native program, asked by itself", async (t) => {
   t.same(JSON.parse(found.stdout), {
     size: 64 * 2 ** 20,
     flags: JSON.parse(found.stdout).flags,
-    minimum: 512,
+    minimum: 1,
     preferred: 4096,
     maximum: 64 * 2 ** 20,
     read: ["00".repeat(16), "00".repeat(8)],

@@ -186,6 +186,7 @@ const modprobe = (): Promise<string> =>
     const env = { ...process.env, PATH: `${process.env.PATH ?? ""}:/usr/sbin:/sbin` };
     execFile("modprobe", ["nbd"], { env }, (error, _, stderr) => {
       if (error === null) resolve("");
+      else if (error.code === "ENOENT") resolve("there is no modprobe that could load it");
       else resolve(stderr.trim().split("\n")[0] || error.message.split("\n")[0]!);
     });
   });
