@@ -85,19 +85,21 @@ Ending Supervisor::run(int stop_fd, Companion* companion) noexcept {
           (void)::shutdown(socket_, SHUT_RDWR);
           ::close(socket_);
           socket_ = -1;
-          lost("the server closed the connection");
+          lost_at_ = now;
           state_ = State::kLost;
-          deadline_ = now + terms_.link_dead_ms;
-        }
-        if (dead_ > 0) {
-          lost("the kernel gave the connection up");
+          deadline_ = dead_ > 0 ? now : now + terms_.link_dead_ms;
+        } else if (dead_ > 0) {
+          lost_at_ = now;
+          lost("the kernel gave it up");
           dial();
         }
         break;
       case State::kLost:
         if (dead_ == 0 && now < deadline_) break;
+        // A connection ends when the device is detached, too, and then the kernel does not call it dead.
         if (is_gone()) return Ending::kGone;
         dead_ = std::max(dead_, 1U);
+        lost("the server closed it");
         dial();
         break;
       case State::kPausing:
@@ -146,8 +148,6 @@ bool Supervisor::is_gone() const noexcept {
 }
 
 void Supervisor::lost(const char* how) noexcept {
-  if (state_ == State::kLost) return;
-  lost_at_ = now_ms();
   is_overdue_ = false;
   attempts_ = 0;
   retry_ms_ = 0;
