@@ -1,6 +1,7 @@
-// What npm runs at install: nothing when an addon for this machine loads already (prebuilt or built before),
-// otherwise the native build.
+// What npm runs at install: nothing when an addon for this machine loads already (prebuilt or built before) and the
+// program beside it is there, otherwise the native build.
 import { spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
 
@@ -19,7 +20,11 @@ const places = [
   "build/native/Release/trivet.node",
   `prebuilds/${process.platform}-${process.arch}.node`,
 ];
-if (!places.some(loads)) {
+const programs = [
+  "build/native/Release/trivet-attach",
+  `prebuilds/${process.platform}-${process.arch}-trivet-attach`,
+];
+if (!places.some(loads) || !programs.some((place) => existsSync(`${root}${place}`))) {
   const build = spawnSync("npm", ["run", "--silent", "build:native"], {
     cwd: root,
     stdio: ["ignore", "pipe", "inherit"],

@@ -206,7 +206,9 @@ function buildNative() {
     "build/.native-stamp",
     [...inputs, "native/package.json"].filter((p) => existsSync(join(ROOT, p))),
     [process.versions.node, process.arch, readJson("package.json").scripts["build:native"]],
-    () => filesBelow("build/native", (p) => p.endsWith(".node")).length > 0,
+    () =>
+      filesBelow("build/native", (p) => p.endsWith(".node")).length > 0 &&
+      existsSync(join(ROOT, "build/native/Release/trivet-attach")),
     () => {
       say("building the native part");
       npm("the native build", ["run", "--silent", "build:native"]);

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "arena/arena.h"
 #include "hash/hash.h"
@@ -379,6 +380,19 @@ Napi::Value Notify(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), sys::notify(path, text));
 }
 
+// execute(path, words): does not come back, or a negative errno.
+Napi::Value Execute(const Napi::CallbackInfo& info) {
+  if (info.Length() < 2 || !info[0].IsString() || !info[1].IsArray()) return Throw(info.Env(), "execute", -EINVAL);
+  const std::string path = info[0].As<Napi::String>();
+  const auto words = info[1].As<Napi::Array>();
+  std::vector<std::string> texts;
+  for (std::uint32_t i = 0; i < words.Length(); i++) texts.push_back(words.Get(i).ToString().Utf8Value());
+  std::vector<char*> pointers;
+  for (std::string& text : texts) pointers.push_back(text.data());
+  pointers.push_back(nullptr);
+  return Napi::Number::New(info.Env(), sys::execute(path.c_str(), pointers.data()));
+}
+
 // lock(file): zero or a negative errno.
 Napi::Value Lock(const Napi::CallbackInfo& info) {
   if (info.Length() < 1 || !info[0].IsNumber()) return Throw(info.Env(), "lock", -EINVAL);
@@ -389,6 +403,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("Core", Core::Define(env));
   exports.Set("notify", Napi::Function::New<Notify>(env, "notify"));
   exports.Set("lock", Napi::Function::New<Lock>(env, "lock"));
+  exports.Set("execute", Napi::Function::New<Execute>(env, "execute"));
   return exports;
 }
 

@@ -1,5 +1,6 @@
 #include "sys/sys.h"
 
+#include <fcntl.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -34,6 +35,16 @@ int lock(int fd) noexcept {
     if (::flock(fd, LOCK_EX | LOCK_NB) == 0) return 0;
     if (errno != EINTR) return -errno;
   }
+}
+
+int execute(const char* path, char* const* words) noexcept {
+  // Node marks these, too.
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    const int flags = ::fcntl(fd, F_GETFD);
+    if (flags >= 0) (void)::fcntl(fd, F_SETFD, flags & ~FD_CLOEXEC);
+  }
+  ::execv(path, words);
+  return -errno;
 }
 
 }  // namespace sys

@@ -13,4 +13,8 @@ namespace sys {
 // or another negative errno. Released when the descriptor is closed, also by the death of the process.
 [[nodiscard]] int lock(int fd) noexcept;
 
+// Puts another program in the place of this one, with this environment; `words` begins with its name and ends with a null
+// pointer. Comes back only with a negative errno. Standard input, output and error pass on, and what is not close-on-exec.
+[[nodiscard]] int execute(const char* path, char* const* words) noexcept;
+
 }  // namespace sys

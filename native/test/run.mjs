@@ -3,7 +3,10 @@ import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 
 const native = fileURLToPath(new URL("..", import.meta.url));
-const PROGRAMS = ["arena", "hash", "sys", "net", "ring", "plain", "loop"];
+const PROGRAMS = [
+  ...["arena", "hash", "sys", "net", "ring", "plain", "loop"],
+  ...["attach_message", "attach_handshake", "attach_supervisor", "attach_run"],
+];
 const BUILDS = [
   { sanitize: "address,undefined", programs: PROGRAMS },
   // Only this one has threads.

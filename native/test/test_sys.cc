@@ -1,6 +1,7 @@
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -57,5 +58,26 @@ int main() {
   ::close(second);
   ::unlink(path);
   CHECK(sys::lock(-1) == -EBADF);
+
+  char name[] = "sh";
+  char option[] = "-c";
+  char command[] = "echo here; exit 7";
+  char* const words[] = {name, option, command, nullptr};
+  CHECK(sys::execute("/no/such/program", words) == -ENOENT);
+  CHECK(sys::execute("/", words) == -EACCES);
+  int ends[2];
+  CHECK(::pipe2(ends, O_CLOEXEC) == 0);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    // As Node leaves it.
+    CHECK(::dup3(ends[1], STDOUT_FILENO, O_CLOEXEC) == STDOUT_FILENO);
+    ::_exit(sys::execute("/bin/sh", words));
+  }
+  ::close(ends[1]);
+  char said[16] = {};
+  CHECK(::read(ends[0], said, sizeof said) == 5 && std::strcmp(said, "here\n") == 0);
+  ::close(ends[0]);
+  int status = 0;
+  CHECK(::waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 7);
   return 0;
 }

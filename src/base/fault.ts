@@ -240,6 +240,27 @@ export const FAULTS = {
     advice: "Wait for its end, or stop it first.",
   },
 
+  // The kernel's device
+  TRIVET_E_NO_NBD: {
+    exit: "environment",
+    advice:
+      "Load the kernel's module with modprobe nbd, and name it in /etc/modules-load.d for every start.",
+  },
+  TRIVET_E_DEVICE: { exit: "environment", advice: "The kernel's log (dmesg) may tell more." },
+  TRIVET_E_DEVICE_BUSY: {
+    exit: "environment",
+    advice: "End what uses it first, or name another device.",
+  },
+  TRIVET_E_ATTACHED: {
+    exit: "environment",
+    advice: "Use that device, or detach it first: two devices of one volume destroy what is on it.",
+  },
+  TRIVET_E_NOT_ATTACHED: { exit: "environment", advice: "trivet attach attaches a volume." },
+  TRIVET_E_BLOCK_SIZE: {
+    exit: "data",
+    advice: "Give the size that is named with --block-size, here and on every host.",
+  },
+
   // NBD clients
   TRIVET_E_NBD_PROTOCOL: { exit: "peer", advice: "Use a client that speaks fixed newstyle NBD." },
   TRIVET_E_NBD_TIMEOUT: { exit: "peer", advice: "The client did not finish its handshake." },

@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
 import { Fault } from "../base/fault.js";
@@ -106,9 +107,14 @@ export interface Addon {
   ) => NativeCore;
   notify(path: string, text: string): number;
   lock(file: number): number;
+  /** Puts another program in this process's place; comes back only when that failed, with −errno. */
+  execute(path: string, words: readonly string[]): number;
 }
 
 let loaded: Addon | undefined;
+
+const placeOf = (path: string): string =>
+  fileURLToPath(new URL(`../../../${path}`, import.meta.url));
 
 /** Built for this machine first, then prebuilt. Throws TRIVET_E_NATIVE when neither loads. */
 export function addon(): Addon {
@@ -119,7 +125,7 @@ export function addon(): Addon {
     "build/native/Release/trivet.node",
     `prebuilds/${process.platform}-${process.arch}.node`,
   ]) {
-    const path = fileURLToPath(new URL(`../../../${place}`, import.meta.url));
+    const path = placeOf(place);
     try {
       loaded = require(path) as Addon;
       return loaded;
@@ -128,4 +134,15 @@ export function addon(): Addon {
     }
   }
   throw new Fault("TRIVET_E_NATIVE", `the native part does not load: ${reasons.join("; ")}`);
+}
+
+/** A native program of its own, by its name. Throws TRIVET_E_NATIVE when it is not there. */
+export function nativeProgram(name: string): string {
+  const places = [
+    `build/native/Release/${name}`,
+    `prebuilds/${process.platform}-${process.arch}-${name}`,
+  ].map(placeOf);
+  const found = places.find((path) => existsSync(path));
+  if (found !== undefined) return found;
+  throw new Fault("TRIVET_E_NATIVE", `the program ${name} is not there: ${places.join(", ")}`);
 }

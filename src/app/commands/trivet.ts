@@ -1,3 +1,4 @@
+import { ATTACH, DETACH } from "../attach/commands.js";
 import type { Command, Group } from "../cli/command.js";
 import { REPAIR, REPLACE, SCRUB, STATUS } from "../control/commands.js";
 import { DEMO_OPTIONS } from "../demo/options.js";
@@ -52,6 +53,8 @@ export const TRIVET: Group = {
   commands: [
     DEMO,
     SERVE,
+    ATTACH,
+    DETACH,
     STATUS,
     REPLACE,
     REPAIR,

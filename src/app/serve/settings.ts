@@ -22,7 +22,7 @@ import { type ConfigValue, readConfigFile } from "./config-file.js";
 import { readWriteLog, type WriteLogSetting } from "./log-place.js";
 import { defaultStateFolder } from "./volume-state.js";
 
-const LISTEN_DEFAULT = "127.0.0.1:10809";
+export const LISTEN_DEFAULT = "127.0.0.1:10809";
 const ARENA_DEFAULT = "256M";
 const DAY_MS = 86_400_000;
 /** Disks rot slowly, and other disks fail often enough: a month is what others do, too. */
