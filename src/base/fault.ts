@@ -217,6 +217,11 @@ export const FAULTS = {
     advice: "Wait for its end, or stop it first.",
   },
 
+  TRIVET_E_HAND_OVER: {
+    exit: "environment",
+    advice: "The server that runs goes on serving; mend what is named, and try again.",
+  },
+
   // NBD clients
   TRIVET_E_NBD_PROTOCOL: { exit: "peer", advice: "Use a client that speaks fixed newstyle NBD." },
   TRIVET_E_NBD_TIMEOUT: { exit: "peer", advice: "The client did not finish its handshake." },

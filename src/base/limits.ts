@@ -61,6 +61,9 @@ export const NBD_STOP_MS_MAX = 10_000;
 /** While stopping, a client in its handshake may still ask this long, and is told ERR_SHUTDOWN. */
 export const NBD_STOP_HANDSHAKE_MS = 500;
 
+/** Before clients are left to a successor: how often it is looked whether their requests are done. */
+export const NBD_PARK_LOOK_MS = 1;
+
 /** Protocol constants of the original upstairs, all configurable. */
 export const PING_INTERVAL_MS = 5_000;
 export const SILENCE_MS_MAX = 45_000;
