@@ -1,5 +1,6 @@
 import type { Command, Group } from "../cli/command.js";
 import { REPAIR, REPLACE, SCRUB, STATUS } from "../control/commands.js";
+import { RESTART } from "../control/restart-command.js";
 import { DEMO_OPTIONS } from "../demo/options.js";
 import { LOG } from "../log/commands.js";
 import { CREATE, EXPORT, IMPORT, INFO, VERIFY } from "../region/commands.js";
@@ -48,5 +49,5 @@ const REGION: Group = {
 export const TRIVET: Group = {
   name: "trivet",
   summary: "a replicated network block device",
-  commands: [DEMO, SERVE, STATUS, REPLACE, REPAIR, SCRUB, LOG, REGION],
+  commands: [DEMO, SERVE, STATUS, RESTART, REPLACE, REPAIR, SCRUB, LOG, REGION],
 };
