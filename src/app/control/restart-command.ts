@@ -10,7 +10,7 @@ import { askStatus } from "./follow.js";
 
 const LOOK_MS = 50;
 /** Nobody answers at all: neither of the two is left. */
-const GONE_MS = 20_000;
+const GONE_MS = 10_000;
 /** After that it is said what a successor waits for, once. */
 const PATIENCE_MS = 5_000;
 
