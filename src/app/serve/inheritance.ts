@@ -62,6 +62,7 @@ const head = v.object({
     }),
   ),
   log: v.nullable(name),
+  inodes: v.array(count),
 });
 
 type Left = Pick<Inheritance, "listeners" | "clients" | "log">;
@@ -73,7 +74,12 @@ export const descriptorsOf = ({ listeners, clients, log }: Left): number[] => [
   ...(log === null ? [] : [log.descriptor]),
 ];
 
-export function inheritanceBytes(volume: string, { listeners, clients, log }: Left): Uint8Array {
+/** `inodes` of the descriptors, when they may be given back in another order. */
+export function inheritanceBytes(
+  volume: string,
+  { listeners, clients, log }: Left,
+  inodes: readonly number[] = [],
+): Uint8Array {
   const frame = makeFrame(
     {
       version: VERSION,
@@ -85,6 +91,7 @@ export function inheritanceBytes(volume: string, { listeners, clients, log }: Le
         unsent: state.unsent.length,
       })),
       log: log?.path ?? null,
+      inodes,
     },
     LIMITS,
   );
@@ -98,6 +105,8 @@ export function inheritanceBytes(volume: string, { listeners, clients, log }: Le
 /** What a file says, and which descriptors it is about; the reader has them by number, in that order. */
 export interface Told {
   readonly descriptors: number;
+  /** Of the descriptors, in their order, if it says so. */
+  readonly inodes: readonly number[];
   /** Undefined for a descriptor that is not there any more. Throws a Fault when one is missing that is needed. */
   with(descriptors: readonly (number | undefined)[]): Left;
 }
@@ -129,6 +138,7 @@ export function readInheritance(bytes: Uint8Array, volume: string): Told {
   const descriptors = listeners.length + states.length + (log === null ? 0 : 1);
   return {
     descriptors,
+    inodes: told.inodes,
     with: (given) => {
       const found = [...given];
       const next = found.splice(0, listeners.length);
@@ -159,6 +169,8 @@ function cut(bytes: Uint8Array): ReturnType<typeof cutFrame> {
 
 export const readMemoryFile = (descriptor: number): Uint8Array =>
   new Uint8Array(readStart(descriptor, fstatSync(descriptor).size));
+export const isTaken = (descriptor: number): boolean =>
+  !MAGIC.equals(new Uint8Array(readStart(descriptor, MAGIC.length)));
 /** Whoever else has the same file sees that it is used up. */
 export const markTaken = (descriptor: number): void => {
   writeSync(descriptor, Buffer.alloc(MAGIC.length), 0, MAGIC.length, 0);

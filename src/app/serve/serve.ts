@@ -15,7 +15,7 @@ import { Lifetime } from "../lifetime.js";
 import { processLog } from "../logging.js";
 import { showBytes } from "../progress.js";
 import { asFault } from "../report.js";
-import { Doorway } from "./doorway.js";
+import { Doorway, discard } from "./doorway.js";
 import { closeDescriptors, type Inheritance, type PassedListener } from "./inheritance.js";
 import { openKeptHost, openPlainHost } from "./kept-host.js";
 import { passedSockets } from "./passed-sockets.js";
@@ -152,15 +152,15 @@ async function isPassed(
 ): Promise<boolean> {
   let why = "the successor ended before it served";
   try {
-    if (await to.pass(volume, all)) return true;
+    to.pass(volume, all);
   } catch (error) {
     const fault = asFault(error);
     if (fault === undefined) throw error;
     why = fault.message;
     to.kill();
-  } finally {
-    to.close();
   }
+  to.close();
+  if (await to.serves()) return true;
   restarts.failed(to.pid, why);
   return false;
 }
@@ -194,10 +194,11 @@ async function run(work: Run): Promise<Left | null> {
   let left: Left | null = null;
   try {
     volume = openVolume(work, () => doorway.addresses);
+    const asked = inherited.find(isControl);
     if (settings.control !== undefined) {
       control = new ControlListener(host, notes, settings.control, volumeControl(work, volume));
-      await control.open(inherited.find(isControl));
-    }
+      await control.open(asked);
+    } else if (asked !== undefined) discard(asked);
     const isActive = await lifetime.until(volume.activate());
     if (isActive === undefined) return null;
     left = await serveClients(work, volume, doorway, control);

@@ -52,7 +52,8 @@ export class Successor {
       this.#hasEnded = true;
       this.#changed();
     };
-    child.once("exit", ended);
+    // Not at its exit: its last word may come after that, and it counts.
+    child.once("close", ended);
     child.once("error", ended);
   }
 
@@ -92,11 +93,8 @@ export class Successor {
     }
   }
 
-  /** Gives it everything. Resolves with true when it is about to serve, with false when it ended before. Rejects with a Fault. */
-  async pass(
-    volume: string,
-    left: Pick<Inheritance, "listeners" | "clients" | "log">,
-  ): Promise<boolean> {
+  /** Gives it everything. Throws a Fault. */
+  pass(volume: string, left: Pick<Inheritance, "listeners" | "clients" | "log">): void {
     const state = memoryFile("trivet-state", inheritanceBytes(volume, left));
     try {
       sendDescriptors(this.#socket, [state]);
@@ -104,7 +102,10 @@ export class Successor {
     } finally {
       closeSync(state);
     }
-    return await this.#says("serving\n");
+  }
+  /** Resolves with true when it is about to serve, with false when it ended before and never will. */
+  serves(): Promise<boolean> {
+    return this.#says("serving\n");
   }
 
   /** Not needed, or not answering. */

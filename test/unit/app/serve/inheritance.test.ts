@@ -57,6 +57,8 @@ t.test("the next one reads what the one before told", async (t) => {
   const without = readInheritance(inheritanceBytes("photos", { ...LEFT, log: null }), "photos");
   t.equal(without.descriptors, 4);
   t.equal(without.with([1, 2, 3, 4]).log, null);
+  t.same(told.inodes, []);
+  t.same(readInheritance(inheritanceBytes("photos", LEFT, [5, 6, 7]), "photos").inodes, [5, 6, 7]);
 });
 
 t.test("descriptors that are gone meanwhile", async (t) => {
