@@ -77,51 +77,70 @@ for (const away of [1, 2])
     await scene.stop();
   });
 
-t.test("killed at any moment, either process: what a crash leaves", async (t) => {
-  const scene = new Scene();
-  await scene.open(t);
-  const chance = prng(7);
-  const books = ledgers(chance);
-  let clients = await scene.load(books);
-  const fates: string[] = [];
-  for (let round = 0; round < ROUNDS; round++) {
-    await sleep(100 + chance() * 200);
-    const before = scene.pid;
-    const known = started(scene).length;
-    const restart = scene.restart();
-    const whom = round % 2 === 0 ? "predecessor" : "successor";
-    for (let i = 0; i < 400 && started(scene).length === known; i++) await sleep(5);
-    const next = started(scene)[known] ?? 0;
-    t.ok(next > 0, "a successor was started");
-    scene.found(next);
-    await sleep(chance() * 600);
-    kill(whom === "predecessor" ? before : next, "SIGKILL");
-    await Promise.race([restart, sleep(2000)]);
-    const alive = [next, before].find(isThere);
-    const survivor = alive === undefined ? "nobody" : alive === before ? "the old" : "the new";
-    fates.push(`${whom} killed, ${survivor} serves`);
-    if (alive === undefined) await scene.serve();
-    else scene.pid = alive;
-    for (const one of clients) {
-      const end = await Promise.race([one.end(), sleep(20_000, "stuck")]);
-      t.equal(end === "stuck", false, `${fates.at(-1)}: no request is forgotten`);
-      one.client.destroy();
-    }
-    const next2 = await scene.load(books);
-    for (const one of next2)
-      t.same(await one.check(one.client), [], `${fates.at(-1)}: nothing acknowledged is lost`);
-    clients = next2;
-  }
-  for (const one of clients) t.equal(await one.end(), undefined);
-  t.pass(fates.join("; "));
-  await scene.stop();
-});
+/** What is said, by whichever process, when a restart has come so far. */
+const STEPS = [
+  "restart.begun",
+  "leaving to process",
+  "server.left",
+  "replica.active",
+  "volume.active",
+  "server.ready",
+];
 
-/** Successors so far. */
-const started = (scene: Scene): number[] =>
+for (const whom of ["predecessor", "successor"])
+  t.test(`the ${whom} is killed at each step: what a crash leaves`, async (t) => {
+    const scene = new Scene();
+    await scene.open(t);
+    const chance = prng(whom.length);
+    const books = ledgers(chance);
+    const fates: string[] = [];
+    let clients = await scene.load(books);
+    for (let round = 0; round < ROUNDS; round++) {
+      await sleep(100 + chance() * 200);
+      const before = scene.pid;
+      const known = successors(scene).length;
+      const step = STEPS[round % STEPS.length]!;
+      const steps = times(scene, step);
+      const restart = scene.restart();
+      await until(() => successors(scene).length > known || !isThere(before));
+      const next = successors(scene)[known]!;
+      scene.found(next);
+      await until(() => times(scene, step) > steps);
+      await sleep(chance() * 10);
+      kill(whom === "predecessor" ? before : next, "SIGKILL");
+      await Promise.race([restart, sleep(1500)]);
+      const alive = [next, before].find(isThere);
+      const survivor = alive === undefined ? "nobody" : alive === before ? "the old" : "the new";
+      fates.push(`${step}: ${survivor}`);
+      if (alive === undefined) await scene.serve();
+      else scene.pid = alive;
+      for (const one of clients) {
+        const end = await Promise.race([one.end(), sleep(20_000, "stuck")]);
+        t.equal(end === "stuck", false, `${fates.at(-1)}: no request is forgotten`);
+        if (alive !== undefined)
+          t.equal(end, undefined, `${fates.at(-1)}: whoever is left has the clients`);
+        one.client.destroy();
+      }
+      clients = await scene.load(books);
+      for (const one of clients)
+        t.same(await one.check(one.client), [], `${fates.at(-1)}: nothing acknowledged is lost`);
+    }
+    for (const one of clients) t.equal(await one.end(), undefined);
+    t.pass(`who served then: ${fates.join("; ")}`);
+    await scene.stop();
+  });
+
+const times = (scene: Scene, words: string): number =>
+  scene.rig.server!.output.split(words).length - 1;
+/** Processes that were started to take over. */
+const successors = (scene: Scene): number[] =>
   [...scene.rig.server!.output.matchAll(/process (\d+) is started to take over/g)].map((one) =>
     Number(one[1]),
   );
+async function until(done: () => boolean): Promise<void> {
+  for (const end = performance.now() + 20_000; !done(); await sleep(1))
+    if (performance.now() > end) throw new Error("waited in vain");
+}
 
 t.test("a successor that cannot serve: the server goes on, with its clients", async (t) => {
   const scene = new Scene();

@@ -24,6 +24,8 @@ import type { VolumeState } from "./volume-state.js";
 
 // What a server serves: a volume on replicas, or a piece of memory.
 
+const GENERATION_MAX = 2n ** 64n - 1n;
+
 export interface Volume {
   readonly device: BlockDevice;
   readonly control: VolumeControl;
@@ -111,13 +113,17 @@ function openTargets(
     run.lifetime.fail(fault);
   });
   const scrubs = makeScrubPlan(run, upstairs);
-  const restart: VolumeControl["restart"] = (program) =>
-    upstairs.status().state === "active"
+  const restart: VolumeControl["restart"] = (program) => {
+    const { state: stage, generation } = upstairs.status();
+    if (generation === GENERATION_MAX)
+      return new Fault("TRIVET_E_REFUSED", `no generation is above ${generation} for a successor`);
+    return stage === "active"
       ? run.restarts.begin(program)
       : new Fault(
           "TRIVET_E_NOT_ACTIVE",
           "the volume is not in use, so there is nothing to hand over",
         );
+  };
   return {
     device: upstairs,
     control: { ...upstairsControl(upstairs, scrubs, facts), restart },
