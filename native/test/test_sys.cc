@@ -60,7 +60,8 @@ void passes_descriptors(const std::string& suffix) {
   got.clear();
   ::close(ends[0]);
   CHECK(sys::receive_descriptors(ends[1], 1000, got) == -ECONNRESET);
-  CHECK(sys::send_descriptors(ends[1], two) == -EPIPE);
+  const int last[1] = {memory};
+  CHECK(sys::send_descriptors(ends[1], last) == -EPIPE);
   ::close(ends[1]);
 
   // A service manager gets them, too, and says when it has come so far.

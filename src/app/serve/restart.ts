@@ -23,6 +23,8 @@ export class Restarts {
   readonly #env: NodeJS.ProcessEnv;
   #resolve: (successor: Successor) => void = () => {};
   #wanted!: Promise<Successor>;
+  /** Somebody may wait for the promise that there is. */
+  #isWanted = false;
 
   constructor(notes: Notes, env: NodeJS.ProcessEnv) {
     this.#notes = notes;
@@ -30,7 +32,7 @@ export class Restarts {
     this.#renew();
   }
 
-  /** Resolves when a successor waits for what we have. */
+  /** Resolves when a successor waits for what we have. Another promise after a failure later than that. */
   get wanted(): Promise<Successor> {
     return this.#wanted;
   }
@@ -56,6 +58,7 @@ export class Restarts {
     successor.ready().then(
       () => {
         this.report = { state: "leaving", pid, failed: null };
+        this.#isWanted = true;
         this.#resolve(successor);
       },
       (error: unknown) => {
@@ -70,10 +73,11 @@ export class Restarts {
   failed(pid: number, why: string): void {
     this.report = { state: "failed", pid, failed: why };
     this.#notes("error", "restart.failed", `the restart failed, and this server goes on: ${why}`);
-    this.#renew();
+    if (this.#isWanted) this.#renew();
   }
 
   #renew(): void {
+    this.#isWanted = false;
     this.#wanted = new Promise((resolve) => {
       this.#resolve = resolve;
     });

@@ -59,7 +59,7 @@ export function detachContract(t: Test, maker: Maker, adopt: Adopt): void {
     const block = arena.alloc(bytes.length);
     bytes.copy(arena.bytes, block);
     a.attach(block, bytes.length, 1);
-    await maker.until(() => a.stream.queuedBytes === 0, "left");
+    await maker.until(() => a.stream.queuedBytes === 0 && b.receivedBytes === 1, "left");
     const heir = await passOn(b);
     t.equal(b.fills, 0);
     await maker.until(() => heir.receivedBytes === bytes.length, "all of it");
