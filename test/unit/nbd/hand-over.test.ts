@@ -462,7 +462,7 @@ function storm(t: Test, seed: number): void {
     const left = server.leave();
     t.equal(left.length, 1, `seed ${seed}: nobody is cut off`);
     if (left.length !== 1) return;
-    arena = new FakeArena(12 * MIB);
+    arena = new FakeArena(16 * MIB);
     ({ server, slow } = make(slow));
     end = end.heir(arena);
     server.goOn(end, left[0]!.state);
