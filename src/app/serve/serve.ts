@@ -70,7 +70,7 @@ export async function serve(
     const { volume } = settings;
     const { inheritance: stored, others } = restore(passed, socket, volume, notes);
     const activated = others.map(({ descriptor }) => descriptor);
-    const inheritance = stored ?? inheritFromPredecessor(process.env, volume);
+    const inheritance = stored ?? (await inheritFromPredecessor(process.env, volume));
     await serveInTurn({ settings, shell, hooks, notes, lifetime, activated, inheritance });
   } finally {
     await log?.flush();

@@ -8,7 +8,7 @@ import {
   sendDescriptors,
   socketPair,
 } from "../../host/descriptors.js";
-import { addon } from "../../host/native.js";
+import { openHost } from "../../host/open.js";
 import {
   closeDescriptors,
   descriptorsOf,
@@ -31,6 +31,7 @@ const VARIABLE = "TRIVET_SUCCESSOR";
 const WORDS = 3;
 const DESCRIPTORS = 4;
 const READY_MS_MAX = 60_000;
+const WARM_UP_BYTES = 1024 * 1024;
 
 export class Successor {
   readonly pid: number;
@@ -138,13 +139,14 @@ function successorEnvironment(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
  * In a process that was started to take over: says that it is ready, and waits, doing nothing else, until it is given everything. Null: this
  * one was started in the usual way. Throws a Fault.
  */
-export function inheritFromPredecessor(
+export async function inheritFromPredecessor(
   env: Record<string, string | undefined>,
   volume: string,
-): Inheritance | null {
+): Promise<Inheritance | null> {
   if (env[VARIABLE] === undefined) return null;
   delete env[VARIABLE];
-  addon();
+  // What is done for the first time takes longest, and would be done while clients wait.
+  await openHost({ arenaBytes: WARM_UP_BYTES }).close();
   writeSync(WORDS, "ready\n");
   const [state] = receive();
   const told = readInheritance(readMemoryFile(state!), volume);
