@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -12,6 +13,9 @@ namespace {
 
 int reserve(const Backing& backing) noexcept {
   const auto bytes = static_cast<off_t>(backing.head + backing.body);
+  // Going over all pages of one that a predecessor has reserved would only keep its clients waiting.
+  struct stat status {};
+  if (::fstat(backing.fd, &status) == 0 && status.st_size == bytes && status.st_blocks * 512 >= bytes) return 0;
   if (::ftruncate(backing.fd, bytes) < 0) return -errno;
   for (;;) {
     const int error = ::posix_fallocate(backing.fd, 0, bytes);

@@ -107,6 +107,21 @@ void Loop::close_slot(std::uint32_t slot) noexcept {
     finish_close(slot, socket);
 }
 
+int Loop::detach(std::uint32_t slot, std::size_t& received) noexcept {
+  const int fd = fd_of(slot);
+  if (fd < 0) return -EBADF;
+  Socket& socket = sockets_[slot];
+  if (socket.in_flight > 0) return -EBUSY;
+  if (::epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr) < 0) return -errno;
+  received = socket.receiving ? socket.done : 0;
+  socket.phase = Phase::closing;
+  socket.receiving = false;
+  socket.sending = false;
+  socket.fd = -1;
+  closed_.push_back(slot);
+  return fd;
+}
+
 void Loop::finish_close(std::uint32_t slot, Socket& socket) noexcept {
   ::close(socket.fd);  // which also takes it out of the epoll set
   socket.fd = -1;

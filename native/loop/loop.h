@@ -73,6 +73,9 @@ class Loop {
   [[nodiscard]] int add_listener(int fd) noexcept;
   // Always followed by one `closed` row, in a later exchange.
   void close_slot(std::uint32_t slot) noexcept;
+  // Lets go of the socket without closing it: its descriptor, or a negative errno. `received`: bytes of a receive of known
+  // length that have come. Followed by one `closed` row, like closing. Never while completion rows are handed out.
+  [[nodiscard]] int detach(std::uint32_t slot, std::size_t& received) noexcept;
   // No more is sent; what was sent is delivered.
   void shut_down(std::uint32_t slot) noexcept;
   // −1 when there is no such socket.

@@ -112,6 +112,21 @@ bool answers(Name& name) noexcept {
   return !refused;
 }
 
+// A stream socket that somebody else made, `listening` or not, is given the flags of our own.
+int adopt(int fd, bool listening) noexcept {
+  int value = 0;
+  socklen_t length = sizeof value;
+  if (::getsockopt(fd, SOL_SOCKET, SO_TYPE, &value, &length) < 0) return -errno;
+  if (value != SOCK_STREAM) return -EINVAL;
+  length = sizeof value;
+  if (::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &value, &length) < 0) return -errno;
+  if ((value != 0) != listening) return -EINVAL;
+  const int flags = ::fcntl(fd, F_GETFL);
+  if (flags < 0 || ::fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) return -errno;
+  if (::fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) return -errno;
+  return 0;
+}
+
 }  // namespace
 
 int listen_tcp(const char* host, int port) noexcept {
@@ -148,16 +163,16 @@ int listen_unix(const char* path, unsigned mode) noexcept {
 }
 
 int adopt_listener(int fd) noexcept {
-  int value = 0;
-  socklen_t length = sizeof value;
-  if (::getsockopt(fd, SOL_SOCKET, SO_TYPE, &value, &length) < 0) return -errno;
-  if (value != SOCK_STREAM) return -EINVAL;
-  length = sizeof value;
-  if (::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &value, &length) < 0) return -errno;
-  if (value == 0) return -EINVAL;
-  const int flags = ::fcntl(fd, F_GETFL);
-  if (flags < 0 || ::fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) return -errno;
-  if (::fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) return -errno;
+  if (const int error = adopt(fd, true); error < 0) return error;
+  return fd;
+}
+
+int adopt_stream(int fd) noexcept {
+  if (const int error = adopt(fd, false); error < 0) return error;
+  // What has no peer any more is none of our business; a broken connection says so when it is read.
+  Name name;
+  name.length = sizeof name.storage;
+  if (::getpeername(fd, name.get(), &name.length) < 0) return -errno;
   return fd;
 }
 

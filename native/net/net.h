@@ -18,6 +18,9 @@ inline constexpr int kBacklog = 1024;
 // Takes over a descriptor that the service manager passed: it must be a listening stream socket.
 [[nodiscard]] int adopt_listener(int fd) noexcept;
 
+// Takes over a connected stream socket that another process gave us.
+[[nodiscard]] int adopt_stream(int fd) noexcept;
+
 [[nodiscard]] int accept(int listener) noexcept;
 
 // The connection is usually still under way when this returns; writability tells, then `connect_error`.

@@ -287,6 +287,45 @@ void descriptors(Hand& hand) {
   ::close(client);
 }
 
+// A connection that is let go lives on, and not a byte of it is lost.
+void detached(Hand& hand) {
+  const int before = open_descriptors();
+  std::uint32_t a = 0;
+  std::uint32_t b = 0;
+  hand.pair(a, b);
+  for (std::size_t i = 0; i < 200; i++) hand.memory.base()[1000 + i] = static_cast<std::byte>(i);
+  hand.stage(Request::receive_all, b, 0, 100);
+  hand.vector(0, 1000, 60);
+  hand.stage(Request::send, a, 0, 1);
+  hand.expect(Completion::sent, a, 60);
+  CHECK(hand.quiet());
+  std::size_t received = 0;
+  const int fd = hand.lp.detach(b, received);
+  CHECK(fd >= 0 && received == 60);
+  CHECK(hand.lp.detach(b, received) == -EBADF);
+  hand.vector(0, 1060, 140);
+  hand.stage(Request::send, a, 0, 1);
+  hand.stage(Request::receive_all, b, 0, 100);  // staged before, applied after: of no effect
+  bool closed = false;
+  bool sent = false;
+  while (!closed || !sent) {
+    const Row row = hand.next();
+    closed = closed || (row.what == Completion::closed && row.index == b);
+    sent = sent || (row.what == Completion::sent && row.result == 140);
+  }
+  const int slot = hand.lp.add_stream(net::adopt_stream(fd));
+  CHECK(slot >= 0);
+  const auto again = static_cast<std::uint32_t>(slot);
+  hand.stage(Request::receive_all, again, 60, 140);
+  hand.expect(Completion::received, again, 140);
+  CHECK(std::memcmp(hand.memory.base(), hand.memory.base() + 1000, 200) == 0);
+  CHECK(hand.lp.detach(again, received) == fd && received == 0);
+  hand.expect(Completion::closed, again, 0);
+  hand.close(a);
+  ::close(fd);
+  CHECK(open_descriptors() == before);
+}
+
 void files(Hand& hand) {
   char path[] = "/tmp/trivet-loop-XXXXXX";
   const int fd = ::mkstemp(path);
@@ -353,6 +392,7 @@ void all(loop::Engine& engine) {
   Hand hand(engine);
   sockets(hand);
   descriptors(hand);
+  detached(hand);
   files(hand);
 }
 

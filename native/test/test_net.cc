@@ -32,6 +32,13 @@ void converse(int listener, int client) {
   char text[8];
   CHECK(ready(server, POLLIN));
   CHECK(::recv(server, text, sizeof text, 0) == 5);
+  // Whoever is given it by another process finds it as it is.
+  CHECK(::fcntl(server, F_SETFL, 0) == 0 && ::fcntl(server, F_SETFD, 0) == 0);
+  CHECK(net::adopt_stream(server) == server);
+  CHECK((::fcntl(server, F_GETFD) & FD_CLOEXEC) != 0);
+  CHECK((::fcntl(server, F_GETFL) & O_NONBLOCK) != 0);
+  CHECK(net::adopt_stream(listener) == -EINVAL);
+  CHECK(net::adopt_listener(server) == -EINVAL);
   ::close(client);
   ::close(server);
 }
@@ -104,6 +111,8 @@ int main() {
   ::close(datagram);
   const int idle = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   CHECK(net::adopt_listener(idle) == -EINVAL);
+  CHECK(net::adopt_stream(idle) == -ENOTCONN);
+  CHECK(net::adopt_stream(-1) == -EBADF);
   ::close(idle);
   return 0;
 }

@@ -1,5 +1,6 @@
 #include <fcntl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -8,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <vector>
 
 #include "sys/sys.h"
 #include "test/check.h"
@@ -24,6 +26,60 @@ int manager(const std::string& path) {
   const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size());
   CHECK(::bind(fd, reinterpret_cast<sockaddr*>(&name), length) == 0);
   return fd;
+}
+
+// Whether two descriptors are of one file.
+bool same(int a, int b) {
+  struct stat x {}, y {};
+  return ::fstat(a, &x) == 0 && ::fstat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+void passes_descriptors(const std::string& suffix) {
+  const int memory = sys::memory_file("test");
+  CHECK(memory >= 0);
+  CHECK(::write(memory, "here", 4) == 4);
+  int ends[2];
+  CHECK(sys::pair(ends) == 0);
+  const std::vector<int> many(sys::kDescriptors, memory);
+  CHECK(sys::send_descriptors(ends[0], many) == 0);
+  const int two[2] = {memory, ends[0]};
+  CHECK(sys::send_descriptors(ends[0], two) == 0);
+  const std::vector<int> too_many(sys::kDescriptors + 1, memory);
+  CHECK(sys::send_descriptors(ends[0], too_many) == -EINVAL);
+  std::vector<int> got;
+  CHECK(sys::receive_descriptors(ends[1], 1000, got) == 0);
+  CHECK(got.size() == sys::kDescriptors);
+  CHECK(sys::receive_descriptors(ends[1], 1000, got) == 0);
+  CHECK(got.size() == sys::kDescriptors + 2);
+  CHECK(same(got[0], memory) && same(got[sys::kDescriptors], memory));
+  CHECK((::fcntl(got[0], F_GETFD) & FD_CLOEXEC) != 0);
+  char text[8] = {};
+  CHECK(::pread(got.front(), text, sizeof text, 0) == 4);
+  CHECK(std::strcmp(text, "here") == 0);
+  CHECK(sys::receive_descriptors(ends[1], 10, got) == -ETIMEDOUT);
+  for (const int fd : got) ::close(fd);
+  got.clear();
+  ::close(ends[0]);
+  CHECK(sys::receive_descriptors(ends[1], 1000, got) == -ECONNRESET);
+  const int last[1] = {memory};
+  CHECK(sys::send_descriptors(ends[1], last) == -EPIPE);
+  ::close(ends[1]);
+
+  // A service manager gets them, too, and says when it has come so far.
+  const std::string path = "@trivet-store-" + suffix;
+  const int fd = manager(path);
+  const int one[1] = {memory};
+  CHECK(sys::notify(path, "FDSTORE=1", one) == 0);
+  CHECK(sys::notify_barrier(path, 10) == -ETIMEDOUT);
+  std::vector<int> stored;
+  CHECK(sys::receive_descriptors(fd, 1000, stored) == 0);
+  CHECK(stored.size() == 1 && same(stored[0], memory));
+  CHECK(sys::receive_descriptors(fd, 1000, stored) == 0);
+  CHECK(stored.size() == 2);
+  for (const int each : stored) ::close(each);
+  ::close(fd);
+  CHECK(sys::notify_barrier(path, 10) < 0);
+  ::close(memory);
 }
 
 }  // namespace
@@ -47,6 +103,8 @@ int main() {
   CHECK(sys::notify("", "x") == -EINVAL);
   CHECK(sys::notify("relative", "x") == -EINVAL);
   CHECK(sys::notify(std::string(200, '/'), "x") == -ENAMETOOLONG);
+
+  passes_descriptors(suffix);
 
   char path[] = "/tmp/trivet-lock-XXXXXX";
   const int first = ::mkstemp(path);

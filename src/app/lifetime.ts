@@ -61,6 +61,7 @@ export class Lifetime {
     if (WATCHDOG_PID !== undefined && WATCHDOG_PID !== `${process.pid}`) return;
     const tell = () => notifyManager(NOTIFY_SOCKET, "WATCHDOG=1");
     tell();
+    clearInterval(this.#watchdog);
     this.#watchdog = setInterval(tell, micros / 2000);
   }
 

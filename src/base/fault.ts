@@ -239,6 +239,10 @@ export const FAULTS = {
     exit: "environment",
     advice: "Wait for its end, or stop it first.",
   },
+  TRIVET_E_HAND_OVER: {
+    exit: "environment",
+    advice: "The server that runs goes on serving; mend what is named, and try again.",
+  },
 
   // The kernel's device
   TRIVET_E_NO_NBD: {

@@ -61,6 +61,16 @@ export const NBD_STOP_MS_MAX = 10_000;
 /** While stopping, a client in its handshake may still ask this long, and is told ERR_SHUTDOWN. */
 export const NBD_STOP_HANDSHAKE_MS = 500;
 
+/** Before clients are left to a successor: how often it is looked whether their requests are done. */
+export const NBD_PARK_LOOK_MS = 1;
+
+/** How long requests under way may hold up a hand-over; then the successor carries them out. */
+export const HAND_OVER_PARK_MS = 2_000;
+/** The same when fewer than two replicas are there, so that a write cannot be answered anyway. */
+export const HAND_OVER_ALONE_MS = 200;
+/** How long the last flush may hold up a hand-over; then the successor finishes the write log, as after a crash. */
+export const HAND_OVER_FLUSH_MS = 3_000;
+
 /** Protocol constants of the original upstairs, all configurable. */
 export const PING_INTERVAL_MS = 5_000;
 export const SILENCE_MS_MAX = 45_000;

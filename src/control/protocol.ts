@@ -25,6 +25,12 @@ const address = v.strictObject({
 });
 /** Bytes per second; 0: as fast as it goes. */
 const rate = count;
+/** A command and its arguments, the last of which is a script of trivet. */
+const program = v.pipe(
+  v.array(v.pipe(v.string(), v.minLength(1), v.maxLength(4096), v.regex(/^[^\0]*$/))),
+  v.minLength(2),
+  v.maxLength(16),
+);
 
 const commands = v.variant("do", [
   v.strictObject({ do: v.literal("status") }),
@@ -37,6 +43,7 @@ const commands = v.variant("do", [
   v.strictObject({ do: v.literal("scrubStart"), rate: v.nullable(rate) }),
   v.strictObject({ do: v.literal("scrubStop") }),
   v.strictObject({ do: v.literal("repairRate"), rate }),
+  v.strictObject({ do: v.literal("restart"), program }),
 ]);
 const request = v.looseObject({ version: count, id: count });
 const answer = v.looseObject({

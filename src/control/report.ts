@@ -111,6 +111,12 @@ export interface StatusReport {
     readonly up_ms: number;
     readonly memory_bytes: number;
   };
+  /** The last restart that was asked for; null: none was. */
+  readonly restart: {
+    readonly state: "starting" | "leaving" | "failed";
+    readonly pid: number;
+    readonly failed: string | null;
+  } | null;
   readonly health: Health;
   /** Sentences, worst first; empty exactly when `health` is ok. */
   readonly problems: readonly string[];

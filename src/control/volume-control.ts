@@ -19,6 +19,8 @@ export interface VolumeControl {
   /** Null: none runs any more. */
   stopScrub(): Fault | null;
   setRepairRate(bytesPerSecond: number): Fault | null;
+  /** Another process, with the program named, takes over; its id. */
+  restart(program: readonly string[]): { readonly pid: number } | Fault;
 }
 
 /** Answers exactly once: with a Fault, or with what `makeAnswer` takes. */
@@ -34,5 +36,7 @@ export function handle(command: ControlCommand, volume: VolumeControl): unknown 
       return volume.stopScrub();
     case "repairRate":
       return volume.setRepairRate(command.rate);
+    case "restart":
+      return volume.restart(command.program);
   }
 }

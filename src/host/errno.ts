@@ -43,6 +43,7 @@ export const ERRNO = {
   noSpace: -constants.errno.ENOSPC,
   noMemory: -constants.errno.ENOMEM,
   wouldBlock: -constants.errno.EWOULDBLOCK,
+  connectionReset: -constants.errno.ECONNRESET,
   invalid: -constants.errno.EINVAL,
   timedOut: -constants.errno.ETIMEDOUT,
 } as const;

@@ -43,6 +43,11 @@ export class LogFile {
     }
   }
 
+  /** One that another process opened and locked, and gave us with its lock. */
+  static adopt(path: string, descriptor: number): LogFile {
+    return new LogFile(path, descriptor);
+  }
+
   get sizeBytes(): number {
     return fs.fstatSync(this.descriptor).size;
   }

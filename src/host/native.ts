@@ -67,10 +67,17 @@ export interface NativeCore {
   listenTcp(address: string, port: number): number;
   listenUnix(path: string, mode: number): number;
   adopt(descriptor: number): number;
+  /** A descriptor that is no connected socket stays open. */
+  adoptStream(descriptor: number): number;
   connectTcp(address: string, port: number): number;
   connectUnix(path: string): number;
   /** Followed by one `closed` row. */
   closeSlot(slot: number): void;
+  /**
+   * Lets go of a socket without closing it: its descriptor or −errno, and how much of a `receiveAll` has come. Followed by one `closed` row.
+   * Never within the callback, where there may be rows about it that were not handed out.
+   */
+  detach(slot: number): readonly [descriptor: number, received: number];
   shutDown(slot: number): void;
   peer(slot: number): string;
   local(slot: number): string;
@@ -105,10 +112,17 @@ export interface Addon {
     backing: NativeBacking | null,
     engine: EngineName | "auto",
   ) => NativeCore;
-  notify(path: string, text: string): number;
+  notify(path: string, text: string, descriptors?: readonly number[]): number;
+  /** Waits. */
+  notifyBarrier(path: string, timeoutMs: number): number;
   lock(file: number): number;
   /** Puts another program in this process's place; comes back only when that failed, with −errno. */
   execute(path: string, words: readonly string[]): number;
+  memoryFile(name: string): number;
+  pair(): [number, number];
+  sendDescriptors(socket: number, descriptors: readonly number[]): number;
+  /** Waits; −1: for ever. Throws with `errno`. */
+  receiveDescriptors(socket: number, timeoutMs: number): number[];
 }
 
 let loaded: Addon | undefined;

@@ -56,6 +56,8 @@ export interface Host {
   readonly engine: EngineName;
   /** Rejects with a Fault. Each stream must be started in the call that hands it over. */
   listen(options: ListenOptions, onStream: (stream: Stream) => void): Promise<Listener>;
+  /** Goes on with a connection that another process had. To be started in this turn. Throws a Fault. */
+  adopt(descriptor: number): Stream;
   notify(text: string): void;
   /** Cuts every connection, waits for every operation, gives the memory back. Afterwards nothing may be used. */
   close(): Promise<void>;
@@ -82,6 +84,7 @@ export function openHost(options: HostOptions): Host {
     dialer: sockets,
     engine: native.engine,
     listen: (where, onStream) => sockets.listen(where, onStream),
+    adopt: (descriptor) => sockets.adopt(descriptor),
     notify: (text) => {
       notifyManager(options.notifySocket, text);
     },

@@ -127,6 +127,19 @@ export class SendQueue {
     if (tag !== NONE) handler?.sent(tag);
   }
 
+  /** A copy of everything queued. */
+  copy(): Uint8Array {
+    const whole = new Uint8Array(this.#bytes);
+    let to = 0;
+    for (let n = this.#first; n < this.#next; n++) {
+      const i = n & this.#mask;
+      const at = this.#at[i]!;
+      whole.set(this.#arena.bytes.subarray(at, at + this.#length[i]!), to);
+      to += this.#length[i]!;
+    }
+    return whole;
+  }
+
   /** Somewhere to write what nobody will read. */
   scratch(): number {
     return this.#arena.scratchAt;

@@ -11,11 +11,11 @@ import { describe, ERRNO } from "./errno.js";
 import { Request } from "./native.js";
 import { SocketStream } from "./stream.js";
 
-/** Where to listen. `mode`: permission bits of the socket file, default 0o660. */
+/** Where to listen. `mode`: permission bits of the socket file, default 0o660. `file`: that of a passed unix socket, when it is ours to remove. */
 export type ListenOptions =
   | { readonly kind: "tcp"; readonly host: string; readonly port: number }
   | { readonly kind: "unix"; readonly path: string; readonly mode?: number }
-  | { readonly kind: "inherited"; readonly descriptor: number };
+  | { readonly kind: "inherited"; readonly descriptor: number; readonly file?: string };
 
 export interface Listener {
   /** "127.0.0.1:10809", "[::1]:3810" or "unix:/run/trivet/a.sock": what we really listen on. */
@@ -24,6 +24,8 @@ export interface Listener {
   readonly port: number;
   /** No more connections; those that there are go on. Removes the socket file. */
   close(): void;
+  /** No more connections are taken out of the queue, which stays open. The descriptor; −1: it is closed already. */
+  detach(): number;
 }
 
 /** Accepting pauses this long when descriptors or memory run out. */
@@ -73,7 +75,12 @@ export class Sockets implements Dialer {
       slot = native.adopt(options.descriptor);
     }
     if (slot < 0) throw listenFault(shown, slot);
-    const file = options.kind === "unix" ? options.path : undefined;
+    const file =
+      options.kind === "unix"
+        ? options.path
+        : options.kind === "inherited"
+          ? options.file
+          : undefined;
     const listener = new SocketListener(this.#driver, slot, file, {
       accepted: (accepted) => {
         const stream = this.#open(accepted);
@@ -83,6 +90,20 @@ export class Sockets implements Dialer {
     });
     this.#listeners.add(listener);
     return listener;
+  }
+
+  /** A connection that another process had. To be started in this turn. Throws a Fault. */
+  adopt(descriptor: number): Stream {
+    const slot = this.#driver.native.adoptStream(descriptor);
+    if (slot < 0)
+      throw new Fault(
+        "TRIVET_E_CONNECTION",
+        `descriptor ${descriptor} is no connection to go on with: ${describe(slot)}`,
+        { errno: slot },
+      );
+    const stream = this.#open(slot);
+    if (stream === undefined) throw noInbox();
+    return stream;
   }
 
   /** A host that begins with "/" is the path of a unix socket. */
@@ -149,6 +170,14 @@ class SocketListener implements Listener, SlotOwner {
     this.#driver.native.closeSlot(this.#slot);
     this.#driver.poke();
     if (this.#file !== undefined) this.#removeFile(this.#file);
+  }
+  detach(): number {
+    if (!this.#open) return -1;
+    this.#open = false;
+    clearTimeout(this.#retry);
+    const [descriptor] = this.#driver.native.detach(this.#slot);
+    this.#driver.poke();
+    return descriptor;
   }
   /** Only when it is still ours: a successor may have put its own there. */
   #removeFile(file: string): void {

@@ -7,7 +7,7 @@ import {
   INBOX_BYTES,
   LINGER_MS_MAX,
 } from "../base/limits.js";
-import type { Stream, StreamHandler } from "../ports/stream.js";
+import type { Detached, Stream, StreamHandler } from "../ports/stream.js";
 import type { HostArena } from "./arena.js";
 import type { Driver, SlotOwner, TurnClient } from "./driver.js";
 import { describe } from "./errno.js";
@@ -30,7 +30,8 @@ const BULK_BYTES = 4096;
  * composed messages. It must never give memory back before native code has said that the slot is closed.
  *
  *   open ──end()──▶ ending ──queue empty──▶ lingering ──peer's end, error, time──▶ closing ──slotClosed──▶ closed
- *     └──────────destroy(), peer's end, error (any state)───────────────────────────▲
+ *     ├──────────destroy(), peer's end, error (any state)───────────────────────────▲
+ *     └──────────detach(): the connection goes on without us────────────────────────┘
  *
  * Ending sends the rest; lingering has sent our end and throws away what still comes, because closing a TCP
  * socket with unread data resets it and can destroy our last message on its way. When sending fails, we read
@@ -52,8 +53,11 @@ export class SocketStream implements Stream, SlotOwner, TurnClient {
   /** Bytes [head, tail) of the inbox are received and not consumed. */
   #head = 0;
   #tail = 0;
+  #directFrom = 0;
   #directAt = 0;
   #directLeft = 0;
+  /** Received by a predecessor: comes before what the socket has. */
+  #first: Uint8Array | undefined;
   #armed: Armed = "nothing";
   /** A long payload has just been received: the next header is likely followed by another. */
   #bulk = false;
@@ -121,6 +125,7 @@ export class SocketStream implements Stream, SlotOwner, TurnClient {
   receiveInto(at: number, length: number): void {
     invariant(this.#directLeft === 0, "one receiveInto at a time");
     invariant(length > 0, "receiveInto has a length");
+    this.#directFrom = at;
     this.#directAt = at;
     this.#directLeft = length;
     if (!this.#presenting) this.#wantPresent();
@@ -144,6 +149,23 @@ export class SocketStream implements Stream, SlotOwner, TurnClient {
   }
   destroy(): void {
     this.#close(null);
+  }
+  unread(bytes: Uint8Array): void {
+    invariant(this.#handler === undefined, "what comes first is known before anything comes");
+    if (bytes.length > 0) this.#first = bytes;
+  }
+  detach(): Detached | null {
+    if (this.#state !== "open" || this.#sendFault !== null) return null;
+    const [descriptor, got] = this.#driver.native.detach(this.#slot);
+    if (descriptor < 0) return null;
+    const { bytes } = this.#arena;
+    const parts: Uint8Array[] = [];
+    if (this.#directLeft > 0) parts.push(bytes.subarray(this.#directFrom, this.#directAt + got));
+    parts.push(bytes.subarray(this.#inbox + this.#head, this.#inbox + this.#tail));
+    if (this.#first !== undefined) parts.push(this.#first);
+    const detached = { descriptor, received: Buffer.concat(parts), unsent: this.#queue.copy() };
+    this.#closing(null);
+    return detached;
   }
 
   // ---- Receiving ----
@@ -170,11 +192,7 @@ export class SocketStream implements Stream, SlotOwner, TurnClient {
       this.#directAt += result;
       this.#directLeft -= result;
       this.#bulk = result >= BULK_FROM_BYTES;
-      if (this.#directLeft === 0) {
-        this.#presenting = true;
-        this.#handler!.filled();
-        this.#presenting = false;
-      }
+      if (this.#directLeft === 0) this.#filled();
     } else {
       this.#tail += result;
       this.#bulk = false;
@@ -220,7 +238,46 @@ export class SocketStream implements Stream, SlotOwner, TurnClient {
     else this.end();
   }
 
+  /** Hands out what a predecessor had received, as if it came now. */
+  #presentFirst(): void {
+    for (;;) {
+      const rest = this.#first;
+      if (rest === undefined || this.#state !== "open") return;
+      const isDirect = this.#directLeft > 0;
+      if (!isDirect && this.#paused) return;
+      if (isDirect && this.#tail > this.#head) {
+        this.#present();
+        continue;
+      }
+      if (!isDirect && this.#head > 0) this.#moveUp();
+      const room = isDirect ? this.#directLeft : INBOX_BYTES - this.#tail;
+      const count = Math.min(room, rest.length);
+      const to = isDirect ? this.#directAt : this.#inbox + this.#tail;
+      this.#arena.bytes.set(rest.subarray(0, count), to);
+      this.#first = count < rest.length ? rest.subarray(count) : undefined;
+      if (isDirect) {
+        this.#directAt += count;
+        this.#directLeft -= count;
+        if (this.#directLeft === 0) this.#filled();
+      } else this.#tail += count;
+      this.#present();
+    }
+  }
+  #filled(): void {
+    this.#presenting = true;
+    this.#handler!.filled();
+    this.#presenting = false;
+  }
+  /** What was not consumed goes to the beginning of the inbox. Only while native code has no address inside. */
+  #moveUp(): void {
+    const from = this.#inbox + this.#head;
+    this.#arena.bytes.copyWithin(this.#inbox, from, this.#inbox + this.#tail);
+    this.#tail -= this.#head;
+    this.#head = 0;
+  }
+
   #arm(): boolean {
+    if (this.#first !== undefined && this.#state === "open") return true;
     if (this.#armed !== "nothing" || this.#peerEnded || this.#handler === undefined) return true;
     if (!this.#driver.roomForRow) return false;
     if (this.#state === "open" && this.#directLeft > 0) {
@@ -231,12 +288,7 @@ export class SocketStream implements Stream, SlotOwner, TurnClient {
     if (this.#state === "open" && this.#paused) return true;
     // Moving is safe only now, while native code has no address inside.
     if (this.#head === this.#tail) this.#head = this.#tail = 0;
-    else if (this.#tail > INBOX_BYTES / 2 && this.#head > 0) {
-      const from = this.#inbox + this.#head;
-      this.#arena.bytes.copyWithin(this.#inbox, from, this.#inbox + this.#tail);
-      this.#tail -= this.#head;
-      this.#head = 0;
-    }
+    else if (this.#tail > INBOX_BYTES / 2 && this.#head > 0) this.#moveUp();
     let room = INBOX_BYTES - this.#tail;
     if (room === 0) return true;
     if (this.#bulk) room = Math.min(room, BULK_BYTES);
@@ -286,6 +338,7 @@ export class SocketStream implements Stream, SlotOwner, TurnClient {
       this.#presentWanted = false;
       this.#present();
     }
+    if (this.#first !== undefined && this.#handler !== undefined) this.#presentFirst();
     if (this.#sendFault !== null && (this.#paused || this.#state !== "open"))
       this.#close(this.#sendFault);
     if (this.#state === "ending" && this.#queue.bytes === 0 && !this.#sending) {
@@ -310,10 +363,14 @@ export class SocketStream implements Stream, SlotOwner, TurnClient {
 
   #close(fault: Fault | null): void {
     if (!this.#isLive) return;
+    this.#driver.native.closeSlot(this.#slot);
+    this.#closing(fault);
+  }
+  /** Native code has let go of the socket, and says when it has of the memory. */
+  #closing(fault: Fault | null): void {
     this.#state = "closing";
     this.#fault = fault;
     clearTimeout(this.#timer);
-    this.#driver.native.closeSlot(this.#slot);
     this.#driver.poke();
   }
   slotClosed(): void {

@@ -1,10 +1,11 @@
 import { Fault } from "../base/fault.js";
-import { BACKLOG_BYTES_MAX, NBD_HANDSHAKE_MS_MAX } from "../base/limits.js";
+import { BACKLOG_BYTES_MAX, COMPOSE_BYTES_MAX, NBD_HANDSHAKE_MS_MAX } from "../base/limits.js";
 import type { Arena } from "../ports/arena.js";
 import type { Clock } from "../ports/clock.js";
 import type { Notes } from "../ports/notes.js";
 import type { Cancel, Stream, StreamHandler } from "../ports/stream.js";
-import { Handshake, type HandshakeSetting } from "./handshake.js";
+import { type Agreement, Handshake, type HandshakeSetting } from "./handshake.js";
+import type { SessionState } from "./session.js";
 import { Count } from "./statistics.js";
 import { Transmission, type TransmissionOwner, type TransmissionSetting } from "./transmission.js";
 
@@ -12,6 +13,8 @@ import { Transmission, type TransmissionOwner, type TransmissionSetting } from "
 //
 //   handshake ──► transmission ──► closed ──► retired
 //        └──────────────────────────┘
+//
+// The handshake may have been held by another process; then it begins with transmission. It may be left to another one in the middle of that.
 //
 // Bytes left over when a phase changes belong to the next one and are looked at in the same turn.
 
@@ -23,6 +26,12 @@ export interface ConnectionPorts {
 
 export interface ConnectionSetting extends HandshakeSetting, TransmissionSetting {}
 
+/** A client that was let go, for somebody to go on with. */
+export interface LeftSession {
+  readonly descriptor: number;
+  readonly state: SessionState;
+}
+
 export class Connection implements StreamHandler, TransmissionOwner {
   readonly #ports: ConnectionPorts;
   readonly #stream: Stream;
@@ -31,7 +40,9 @@ export class Connection implements StreamHandler, TransmissionOwner {
   readonly #handshake: Handshake;
   #deadline: Cancel | undefined;
   #transmission: Transmission | undefined;
+  #agreement: Agreement | undefined;
   #exportName = "";
+  #left = false;
   #paused = false;
   #failed = false;
 
@@ -74,6 +85,48 @@ export class Connection implements StreamHandler, TransmissionOwner {
     this.#handshake.greet();
   }
 
+  /** Instead of `start`: the client agreed on that with a predecessor, who left it in this state. */
+  goOn(agreement: Agreement, { received, unsent }: SessionState): void {
+    const stream = this.#stream;
+    stream.unread(received);
+    stream.start(this);
+    for (let from = 0; from < unsent.length; from += COMPOSE_BYTES_MAX) {
+      const piece = unsent.subarray(from, from + COMPOSE_BYTES_MAX);
+      this.#ports.arena.bytes.set(piece, stream.compose(piece.length));
+    }
+    this.#enterTransmission(agreement);
+  }
+  park(): void {
+    this.#transmission?.park();
+  }
+  /** Nothing is under way. Whoever negotiates can wait for ever. */
+  get isQuiet(): boolean {
+    return this.#failed || (this.#transmission?.isQuiet ?? true);
+  }
+  /** Lets go of the client; null: that cannot be, and it has to be cut. Never to be called from within a call of the stream or the device. */
+  leave(): LeftSession | null {
+    const agreement = this.#agreement;
+    const detached = this.#failed ? null : this.#transmission?.leave();
+    if (agreement === undefined || !detached) return null;
+    this.#left = true;
+    const { target, structured, allocation } = agreement;
+    const { descriptor, received, unsent } = detached;
+    return {
+      descriptor,
+      state: {
+        exportName: target.name,
+        sizeBytes: target.device.sizeBytes,
+        minimumBytes: target.minimumBytes,
+        payloadBytesMax: this.#setting.payloadBytesMax,
+        offers: target.offers(structured),
+        structured,
+        allocation,
+        received,
+        unsent,
+      },
+    };
+  }
+
   received(at: number, end: number): number {
     if (this.#transmission !== undefined) return this.#transmission.received(at, end);
     return this.#negotiate(at, end);
@@ -98,7 +151,14 @@ export class Connection implements StreamHandler, TransmissionOwner {
       this.retired();
       return;
     }
-    if (fault !== null && !this.#failed)
+    if (this.#left)
+      this.#ports.notes(
+        "debug",
+        "nbd.left",
+        `${this.#stream.peer} is left to the successor`,
+        fields,
+      );
+    else if (fault !== null && !this.#failed)
       this.#ports.notes("info", "nbd.lost", `${this.#stream.peer}: ${fault.message}`, fields);
     else this.#ports.notes("info", "nbd.closed", `${this.#stream.peer} has left`, fields);
     this.#transmission.closed();
@@ -151,13 +211,13 @@ export class Connection implements StreamHandler, TransmissionOwner {
       this.#stream.end();
       return end - at;
     }
-    this.#enterTransmission();
+    this.#enterTransmission(handshake.agreement!);
     return from - at + this.#transmission!.received(from, end);
   }
 
-  #enterTransmission(): void {
+  #enterTransmission(agreement: Agreement): void {
     this.#deadline?.cancel();
-    const agreement = this.#handshake.agreement!;
+    this.#agreement = agreement;
     this.#exportName = agreement.target.name;
     this.#transmission = new Transmission(
       this.#ports.arena,

@@ -14,8 +14,12 @@ export function pieceLength(offset: number, length: number): number {
   return Math.min(length, PIECE_BYTES_MAX - (offset & PIECE_MASK));
 }
 
-/** Read pieces of one connection: from being asked of the device until their data was sent. Grows by doubling. */
+/**
+ * Pieces of one connection: of reads, from being asked of the device until their data was sent; of writes, while the device has them. Grows by
+ * doubling.
+ */
 export class PieceTable {
+  /** Whose it is; −1: the piece is free. */
   slot = new Int32Array(0);
   at = new Float64Array(0);
   hold = new Float64Array(0);
@@ -44,6 +48,7 @@ export class PieceTable {
     return piece;
   }
   put(piece: number): void {
+    this.slot[piece] = -1;
     this.next[piece] = this.#free;
     this.#free = piece;
     this.#used -= 1;
@@ -59,6 +64,7 @@ export class PieceTable {
     this.offset = wider(this.offset, new Float64Array(after));
     this.length = wider(this.length, new Uint32Array(after));
     for (let piece = after - 1; piece >= before; piece--) {
+      this.slot[piece] = -1;
       this.next[piece] = this.#free;
       this.#free = piece;
     }

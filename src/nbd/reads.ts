@@ -118,6 +118,7 @@ export class Reads implements Reader {
       if (hold >= 0) this.#device.release(hold);
       this.#retire(piece);
     } else {
+      table.begun[slot] = 1;
       this.#replies.dataChunk(
         left === 0 && table.error[slot] === NbdError.none,
         table.cookieHigh[slot]!,

@@ -1,4 +1,5 @@
 import type { Arena } from "../ports/arena.js";
+import { DeviceStatus } from "../ports/device.js";
 import type { Stream } from "../ports/stream.js";
 import {
   ALLOCATION_CONTEXT_ID,
@@ -101,5 +102,22 @@ export class Replies {
     view.setUint32(at + 12, cookieLow);
     view.setUint32(at + 16, length);
     return at + CHUNK_BYTES;
+  }
+}
+
+/** The NBD edge: the one place where a device's outcome becomes an error that may travel. */
+export function errorOf(status: DeviceStatus): NbdError {
+  switch (status) {
+    case DeviceStatus.ok:
+      return NbdError.none;
+    case DeviceStatus.noSpace:
+      return NbdError.noSpace;
+    case DeviceStatus.readOnly:
+      return NbdError.notPermitted;
+    case DeviceStatus.invalid:
+      return NbdError.invalid;
+    case DeviceStatus.io:
+    case DeviceStatus.shutdown:
+      return NbdError.io;
   }
 }

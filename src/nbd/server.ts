@@ -3,6 +3,7 @@ import { invariant } from "../base/invariant.js";
 import {
   NBD_CONNECTIONS_MAX,
   NBD_HANDSHAKES_MAX,
+  NBD_PARK_LOOK_MS,
   NBD_PAYLOAD_BYTES_MAX,
   NBD_READ_BYTES_MAX,
   NBD_STOP_HANDSHAKE_MS,
@@ -10,14 +11,22 @@ import {
   PIECE_BYTES_MAX,
 } from "../base/limits.js";
 import type { Cancel, Stream, StreamHandler } from "../ports/stream.js";
-import { Connection, type ConnectionPorts, type ConnectionSetting } from "./connection.js";
+import {
+  Connection,
+  type ConnectionPorts,
+  type ConnectionSetting,
+  type LeftSession,
+} from "./connection.js";
 import { type ExportOptions, ExportTable, NbdExport } from "./export.js";
+import { OFFERS } from "./protocol.js";
 import { ReadBudget } from "./read-budget.js";
+import type { SessionState } from "./session.js";
 import { Count, type CountName, Statistics } from "./statistics.js";
 
 // The NBD server over streams that somebody else accepts.
 //
 //   serving ──stop()──► stopping ──last connection retired──► stopped
+//      └─────park()───► parked ──leave()──► without clients, who go on elsewhere
 
 export interface NbdServerOptions {
   /** The first one is the default: clients get it for the empty name. */
@@ -105,12 +114,83 @@ export class NbdServer {
     }
     counts[Count.accepted]! += 1;
     this.#makeRoomForHandshake();
+    this.#connect(stream).start();
+  }
+  #connect(stream: Stream): Connection {
     const connection = new Connection(this.#ports, stream, this.#setting, (one) => {
       this.#connections.delete(one);
       this.#checkStopped();
     });
     this.#connections.add(connection);
-    connection.start();
+    return connection;
+  }
+
+  /**
+   * Goes on with a client that a predecessor left, in the turn in which its stream was made. What the client was told has to be true here, too,
+   * or it is turned away: then it connects again and is told anew.
+   */
+  goOn(stream: Stream, state: SessionState): void {
+    const { exports, payloadBytesMax, statistics } = this.#setting;
+    const target = exports.find(state.exportName);
+    const offers = target?.offers(state.structured) ?? 0;
+    const isKept =
+      target !== undefined &&
+      target.device.sizeBytes === state.sizeBytes &&
+      target.minimumBytes <= state.minimumBytes &&
+      payloadBytesMax >= state.payloadBytesMax &&
+      (state.offers & ~offers) === 0 &&
+      ((state.offers ^ offers) & OFFERS.readOnly) === 0;
+    if (isKept) {
+      statistics.counts[Count.accepted]! += 1;
+      const { structured, allocation } = state;
+      this.#connect(stream).goOn({ target, structured, allocation }, state);
+      return;
+    }
+    statistics.counts[Count.refused]! += 1;
+    this.#ports.notes(
+      "warn",
+      "nbd.changed",
+      `${stream.peer} is let go: the export ${JSON.stringify(state.exportName)} is not what it was told before the restart`,
+    );
+    stream.start(TURNED_AWAY);
+    stream.destroy();
+  }
+
+  /**
+   * Takes no more requests and nobody new, and calls `then` once: with true when nothing is under way any more, with false after `limitMs`.
+   */
+  park(limitMs: number, then: (isQuiet: boolean) => void): void {
+    const { clock } = this.#ports;
+    this.#setting.stopping = true;
+    for (const connection of this.#connections) connection.park();
+    const endMs = clock.nowMs() + limitMs;
+    const look = (): void => {
+      const isQuiet = [...this.#connections].every((connection) => connection.isQuiet);
+      if (isQuiet || clock.nowMs() >= endMs) then(isQuiet);
+      else clock.after(NBD_PARK_LOOK_MS, look);
+    };
+    look();
+  }
+  /**
+   * Lets go of every client, with whatever it has under way, and cuts those that nobody can go on with. To be called when parked, from a
+   * turn of its own; afterwards the device may do what it likes with requests that it still has.
+   */
+  leave(): LeftSession[] {
+    const all: LeftSession[] = [];
+    for (const connection of [...this.#connections]) {
+      const left = connection.leave();
+      if (left !== null) {
+        all.push(left);
+        continue;
+      }
+      this.#ports.notes(
+        "info",
+        "nbd.cut",
+        `${connection.peer} is let go: ${connection.isNegotiating ? "it has not finished its handshake" : "nobody can go on with it"}`,
+      );
+      connection.cut();
+    }
+    return all;
   }
 
   /**

@@ -2,15 +2,16 @@ import { Fault } from "../base/fault.js";
 import { BACKLOG_BYTES_MAX, NBD_REFUSED_BYTES_MAX } from "../base/limits.js";
 import type { Arena } from "../ports/arena.js";
 import { type BlockDevice, type DeviceClient, DeviceStatus, FUA } from "../ports/device.js";
-import type { Stream } from "../ports/stream.js";
+import type { Detached, Stream } from "../ports/stream.js";
 import { Command, checkRequest, FLAG } from "./commands.js";
 import type { Agreement } from "./handshake.js";
-import { pieceLength } from "./pieces.js";
+import { PieceTable, pieceLength } from "./pieces.js";
 import { NbdError, REQUEST_BYTES, REQUEST_MAGIC } from "./protocol.js";
 import type { ReadBudget } from "./read-budget.js";
 import { PIECE_TAG, type ReadOwner, Reads } from "./reads.js";
-import { Replies } from "./replies.js";
+import { errorOf, Replies } from "./replies.js";
 import { RequestTable } from "./requests.js";
+import { joined, unansweredBytes } from "./session.js";
 import { Count, type Statistics } from "./statistics.js";
 
 // Transmission phase of one connection: requests in, answers out, in any order.
@@ -21,6 +22,7 @@ import { Count, type Statistics } from "./statistics.js";
 //     └──────────────────────────────────────────────────────────────┘
 //   DISC, stop: nothing more is taken; when the last request is answered the stream ends
 //   client gone: muted; what the device still does is waited for, and its memory released
+//   parked: no more headers are taken, what is under way goes on; left: muted, and the stream with all that is unanswered goes elsewhere
 //
 // Requests that find no slot, no room for payload, or a client that does not read its answers stop the
 // reading of the socket. Nothing is allocated per request.
@@ -28,7 +30,9 @@ import { Count, type Statistics } from "./statistics.js";
 const TWO_32 = 2 ** 32;
 
 /** Why the socket is not read: bits. */
-const HELD = { room: 1, slots: 2, backlog: 4 } as const;
+const HELD = { room: 1, slots: 2, backlog: 4, parked: 8 } as const;
+/** Device tags from here on are pieces of writes; below them are those of reads. */
+const WRITE_TAG = 2 ** 24;
 /** In the table's command column: a request that gets no answer. */
 const ABANDONED = 255;
 
@@ -53,6 +57,8 @@ export class Transmission implements DeviceClient, ReadOwner {
   readonly #replies: Replies;
   readonly #reads: Reads;
   readonly #table = new RequestTable();
+  /** What the device has of WRITEs: where it lies. */
+  readonly #writes = new PieceTable();
   readonly #counts: Float64Array;
   readonly #payloadBytesMax: number;
   readonly #offers: number;
@@ -68,6 +74,8 @@ export class Transmission implements DeviceClient, ReadOwner {
   #placedLength = 0;
   /** Refused payload still to be dropped. */
   #dropLeft = 0;
+  /** Takes no more requests, for somebody else will. */
+  #parked = false;
   /** Takes no more requests. */
   #ending = false;
   /** Answers nothing any more. */
@@ -113,6 +121,7 @@ export class Transmission implements DeviceClient, ReadOwner {
       if (this.#ending) return end - at;
       if (this.#held !== 0 || this.#payloadSlot >= 0 || end - from < REQUEST_BYTES)
         return from - at;
+      if (this.#parked) this.#hold(HELD.parked);
       if (this.#table.isFull) this.#hold(HELD.slots);
       if (this.#stream.queuedBytes > BACKLOG_BYTES_MAX) this.#hold(HELD.backlog);
       if (this.#held !== 0) return from - at;
@@ -149,7 +158,9 @@ export class Transmission implements DeviceClient, ReadOwner {
     // The last piece takes over the count that stood for "payload to come".
     if (isLast) this.#payloadSlot = -1;
     else table.outstanding[slot] = table.outstanding[slot]! + 1;
-    this.#device.write(offset, length, at, table.flags[slot]!, this, slot);
+    const piece = this.#writes.take(slot, offset, length);
+    this.#writes.at[piece] = at;
+    this.#device.write(offset, length, at, table.flags[slot]!, this, WRITE_TAG + piece);
     if (isLast) return;
     if (table.error[slot] !== NbdError.none) this.#dropLeft = this.#payloadLeft;
     else this.#placeNext();
@@ -168,15 +179,20 @@ export class Transmission implements DeviceClient, ReadOwner {
       this.#owner.fail(
         new Fault("TRIVET_E_CONNECTION", `${this.#stream.peer} is let go: the device is stopping`),
       );
-    if (tag >= PIECE_TAG) {
-      this.#reads.deviceDone(tag - PIECE_TAG, errorOf(status), at, hold);
-      return;
-    }
+    if (tag >= WRITE_TAG) {
+      const piece = tag - WRITE_TAG;
+      const slot = this.#writes.slot[piece]!;
+      this.#writes.put(piece);
+      this.#partDone(slot, status);
+    } else if (tag >= PIECE_TAG) this.#reads.deviceDone(tag - PIECE_TAG, errorOf(status), at, hold);
+    else this.#partDone(tag, status);
+  }
+  #partDone(slot: number, status: DeviceStatus): void {
     const table = this.#table;
-    if (status !== DeviceStatus.ok) table.fail(tag, errorOf(status));
-    const left = table.outstanding[tag]! - 1;
-    table.outstanding[tag] = left;
-    if (left === 0) this.#finish(tag);
+    if (status !== DeviceStatus.ok) table.fail(slot, errorOf(status));
+    const left = table.outstanding[slot]! - 1;
+    table.outstanding[slot] = left;
+    if (left === 0) this.#finish(slot);
   }
   deviceRoom(): void {
     if ((this.#held & HELD.room) === 0 || this.#payloadSlot < 0) return;
@@ -202,6 +218,46 @@ export class Transmission implements DeviceClient, ReadOwner {
     this.#ending = true;
     if (this.#payloadSlot >= 0) this.#abandonPayload();
     this.#endIfDone();
+  }
+  /** Takes no more requests, and answers what is under way, so that somebody else can go on. A payload is still received. */
+  park(): void {
+    this.#parked = true;
+  }
+  /** Nothing is with the device or on its way to the client; at most the payload of a WRITE is still to come. */
+  get isQuiet(): boolean {
+    const slot = this.#payloadSlot;
+    const table = this.#table;
+    const isComing =
+      slot >= 0 && table.outstanding[slot] === 1 && table.error[slot] === NbdError.none;
+    return (
+      table.inFlight === (isComing ? 1 : 0) && this.#reads.isIdle && this.#stream.queuedBytes === 0
+    );
+  }
+  /**
+   * Lets go of the client, in whatever state its requests are; answers nothing from now on. Null: nobody can go on with it, and it has
+   * to be cut off. Never to be called from within a call of the stream or the device.
+   */
+  leave(): Detached | null {
+    if (this.#ending || this.#muted) return null;
+    const again = unansweredBytes({
+      arena: this.#arena,
+      structured: this.#replies.structured,
+      table: this.#table,
+      writes: this.#writes,
+      payloadSlot: this.#payloadSlot,
+      payloadOffset: this.#payloadOffset,
+    });
+    if (again === null) return null;
+    const table = this.#table;
+    for (const slot of table.inOrder()) {
+      const error = table.error[slot] as NbdError;
+      if (error !== NbdError.none)
+        this.#replies.outcome(error, table.cookieHigh[slot]!, table.cookieLow[slot]!);
+    }
+    const detached = this.#stream.detach();
+    this.mute();
+    if (detached === null) return null;
+    return { ...detached, received: joined([...again, detached.received]) };
   }
   /** Answers nothing from now on; the stream is being destroyed. */
   mute(): void {
@@ -419,22 +475,5 @@ export class Transmission implements DeviceClient, ReadOwner {
   }
   #add(count: number, by: number): void {
     this.#counts[count] = this.#counts[count]! + by;
-  }
-}
-
-/** The NBD edge: the one place where a device's outcome becomes an error that may travel. */
-function errorOf(status: DeviceStatus): NbdError {
-  switch (status) {
-    case DeviceStatus.ok:
-      return NbdError.none;
-    case DeviceStatus.noSpace:
-      return NbdError.noSpace;
-    case DeviceStatus.readOnly:
-      return NbdError.notPermitted;
-    case DeviceStatus.invalid:
-      return NbdError.invalid;
-    case DeviceStatus.io:
-    case DeviceStatus.shutdown:
-      return NbdError.io;
   }
 }

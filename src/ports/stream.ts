@@ -38,6 +38,23 @@ export interface Stream {
   end(): void;
   /** Closes now; what is queued is dropped. `closed` is called in this turn or the next. */
   destroy(): void;
+
+  /**
+   * Lets go of the connection without closing it, so that another process can go on with it. To the handler it is like `destroy`. Null: it is
+   * ending or broken already. Never to be called from within a call of the stream.
+   */
+  detach(): Detached | null;
+  /** Before `start`: bytes that come before everything that is received from now on. */
+  unread(bytes: Uint8Array): void;
+}
+
+/** A connection that belongs to nobody. */
+export interface Detached {
+  readonly descriptor: number;
+  /** Received and not consumed: of a `receiveInto` in progress first, then what follows it. */
+  readonly received: Uint8Array;
+  /** Queued, and not taken by the kernel. */
+  readonly unsent: Uint8Array;
 }
 
 export interface StreamHandler {

@@ -45,6 +45,18 @@ export class Ending {
     });
   }
 
+  /**
+   * Ends at once, as the death of the process would: nothing more is sent or answered, and the journal keeps whatever is not covered. Also
+   * in the middle of `stop`, whose `then` is not called any more.
+   */
+  abandon(then: Done): void {
+    this.#stopped = then;
+    this.#stopTimer?.cancel();
+    this.#stopTimer = null;
+    if (this.#members.state === "ended") this.checkClosed();
+    else this.end(null);
+  }
+
   /** Looks whether the last flush can still be hoped for: two replicas are needed, and some time. */
   #watch(sinceMs: number, aliveMs: number): void {
     const { ports, tuning, engine, readOnly } = this.#members;

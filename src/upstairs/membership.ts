@@ -56,6 +56,9 @@ export class Membership implements ReplicaOwner {
   stop(then: Done): void {
     this.ending.stop(then);
   }
+  abandon(then: Done): void {
+    this.ending.abandon(then);
+  }
   replace(from: Address, to: Address, acceptsForeign: boolean): ReplaceAnswer {
     return replace(this.members, from, to, acceptsForeign);
   }

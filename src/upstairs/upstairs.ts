@@ -45,6 +45,13 @@ export class Upstairs implements BlockDevice, Scrubbing {
     this.#membership.stop(then);
   }
   /**
+   * Ends at once, as the death of the process would: nothing is flushed, and the write log keeps what a successor has to write again. Also
+   * while it stops, and then `then` of `stop` is not called.
+   */
+  abandon(then: (fault: Fault | null) => void): void {
+    this.#membership.abandon(then);
+  }
+  /**
    * From now on the replica at `from` is at `to`, with the same region or another one, which is repaired. `acceptsForeign`: also with one
    * that holds data of something else.
    */

@@ -10,6 +10,8 @@ export interface KeptStorm extends KeptOptions {
   readonly killBefore?: number;
   readonly lives?: number;
   readonly mishaps?: number;
+  /** Not killed: the volume is abandoned, for a successor in the same moment. */
+  readonly abandons?: boolean;
 }
 
 export interface KeptOutcome {
@@ -51,6 +53,11 @@ export function keptStorm(hash: XXHashAPI, options: KeptStorm): KeptOutcome {
     world.advance(world.chance() * (world.chance() < 0.1 ? 50 : 2));
   };
 
+  const end = (life: Life): void => {
+    if (options.abandons === true) life.abandon();
+    else life.kill();
+  };
+
   let isJudged = true;
   const lives = options.lives ?? 4;
   for (let number = 0; number < lives; number++) {
@@ -61,7 +68,7 @@ export function keptStorm(hash: XXHashAPI, options: KeptStorm): KeptOutcome {
     let events = 0;
     world.onEvent = () => {
       events += 1;
-      if (events === killAt) life.kill();
+      if (events === killAt) end(life);
     };
     life.pass(60_000, () => life.activated !== undefined || !life.isAlive);
     if (life.isAlive && life.activated !== null) {
@@ -76,7 +83,7 @@ export function keptStorm(hash: XXHashAPI, options: KeptStorm): KeptOutcome {
       isJudged = true;
       world.onEvent = () => {
         events += 1;
-        if (events >= killAt) life.kill();
+        if (events >= killAt) end(life);
       };
       judge.watch(life.guest);
     }

@@ -120,6 +120,7 @@ export class Life implements Clock, Dialer {
   readonly superseded: Fault[] = [];
   readonly #memory: KeptMemory | null;
   isAlive = true;
+  #isAbandoned = false;
   /** Undefined: not answered yet. */
   activated: Fault | null | undefined;
   readonly #streams: FakeStream[] = [];
@@ -217,6 +218,12 @@ export class Life implements Clock, Dialer {
     this.isAlive = false;
     if (this.#memory !== null) this.host.memory = snapshot(this.#memory);
     for (const stream of this.#streams) stream.die("end");
+  }
+  /** As in a hand-over that does not wait: over when the last connection is closed. */
+  abandon(): void {
+    if (this.#isAbandoned) return;
+    this.#isAbandoned = true;
+    this.upstairs.abandon(() => this.kill());
   }
   /** An orderly end; the log is taken away when it is empty. Answers what `stop` was answered with. */
   stop(): Fault | null | undefined {

@@ -2,7 +2,7 @@ import { Fault } from "../../src/base/fault.js";
 import { invariant } from "../../src/base/invariant.js";
 import { BACKLOG_BYTES_MAX, COMPOSE_BYTES_MAX, INBOX_BYTES } from "../../src/base/limits.js";
 import type { Arena } from "../../src/ports/arena.js";
-import type { Stream, StreamHandler } from "../../src/ports/stream.js";
+import type { Detached, Stream, StreamHandler } from "../../src/ports/stream.js";
 import { FakeArena } from "./arena.js";
 import type { World } from "./world.js";
 
@@ -57,11 +57,17 @@ export class FakeStream implements Stream {
   /** When what was sent last has left. */
   #busyUntilMs = 0;
   readonly #inbox: number;
+  readonly #options: LinkOptions;
   #other: FakeStream | undefined;
+  /** Let go: what still arrives is kept for whoever goes on. */
+  #isDetached = false;
+  #heir: FakeStream | undefined;
+  /** To be received before what arrives. */
+  #first: Buffer[] = [];
   #handler: StreamHandler | undefined;
   #held = 0;
   #arriving: Buffer[] = [];
-  #direct: { at: number; left: number } | undefined;
+  #direct: { from: number; at: number; left: number } | undefined;
   #paused = false;
   #pumping = false;
   #pumpPosted = false;
@@ -80,6 +86,7 @@ export class FakeStream implements Stream {
   constructor(world: World, arena: Arena, name: string, options: LinkOptions, route?: Route) {
     this.#world = world;
     this.#route = route;
+    this.#options = options;
     this.#arena = arena;
     this.peer = `sim:${name}`;
     this.local = `sim:${name}`;
@@ -119,7 +126,7 @@ export class FakeStream implements Stream {
   receiveInto(at: number, length: number): void {
     invariant(this.#direct === undefined, "one receiveInto at a time");
     invariant(length > 0, "receiveInto has a length");
-    this.#direct = { at, left: length };
+    this.#direct = { from: at, at, left: length };
     this.#wake();
   }
   pause(): void {
@@ -138,6 +145,41 @@ export class FakeStream implements Stream {
     this.#close(null);
     if (this.#route === undefined) this.#other?.cut();
     else if (!wasClosed) this.reset();
+  }
+  unread(bytes: Uint8Array): void {
+    invariant(this.#handler === undefined, "what comes first is known before anything comes");
+    if (bytes.length > 0) this.#first.push(Buffer.from(bytes));
+  }
+  detach(): Detached | null {
+    invariant(!this.#pumping, "a stream is not let go from within its own call");
+    if (this.#state === "closed" || this.#ending) return null;
+    const { bytes } = this.#arena;
+    const copy = (from: number, to: number): Buffer => Buffer.from(bytes.subarray(from, to));
+    const direct = this.#direct === undefined ? [] : [copy(this.#direct.from, this.#direct.at)];
+    const inbox = copy(this.#inbox, this.#inbox + this.#held);
+    const unsent = this.#queue.map(({ at, length }) => copy(at, at + length));
+    const arriving = this.#arriving;
+    this.#isDetached = true;
+    this.#close(null);
+    this.#arriving = arriving;
+    return {
+      descriptor: 0,
+      received: Buffer.concat([...direct, inbox, ...this.#first]),
+      unsent: Buffer.concat(unsent),
+    };
+  }
+  /** The same connection, after `detach`, in the hands of somebody with another arena. */
+  heir(arena: Arena): FakeStream {
+    invariant(this.#isDetached && this.#heir === undefined, "a connection goes on once");
+    const heir = new FakeStream(this.#world, arena, "heir", this.#options, this.#route);
+    this.#heir = heir;
+    heir.#arriving = this.#arriving;
+    heir.#peerEnded = this.#peerEnded;
+    heir.#unread = this.#unread;
+    const other = this.#other!;
+    heir.join(other);
+    other.join(heir);
+    return heir;
   }
   /**
    * The process at this end is gone: its handler is called no more. What has left is still delivered in an orderly end, and lost
@@ -173,6 +215,7 @@ export class FakeStream implements Stream {
   }
   /** What a broken network does to both ends. */
   cut(fault = new Fault("TRIVET_E_CONNECTION", "connection reset (simulated)")): void {
+    this.#heir?.cut(fault);
     this.#world.post(() => this.#close(fault));
   }
 
@@ -237,11 +280,19 @@ export class FakeStream implements Stream {
   }
   /** Called by the other end. */
   arrive(piece: Buffer): void {
-    if (this.#state === "closed") return;
+    if (this.#heir !== undefined) {
+      this.#heir.arrive(piece);
+      return;
+    }
+    if (this.#state === "closed" && !this.#isDetached) return;
     this.#arriving.push(piece);
     this.#pump();
   }
   arriveEnd(): void {
+    if (this.#heir !== undefined) {
+      this.#heir.arriveEnd();
+      return;
+    }
     this.#peerEnded = true;
     this.#pump();
   }
@@ -286,11 +337,12 @@ export class FakeStream implements Stream {
       this.#held -= used;
       if (used === 0 && this.#direct === undefined && !this.#paused) {
         invariant(this.#held < INBOX_BYTES, "a full inbox is consumed from");
-        if (this.#arriving.length === 0) break;
+        if (this.#arriving.length === 0 && this.#first.length === 0) break;
       }
     }
     this.#pumping = false;
-    if (this.#peerEnded && this.#arriving.length === 0 && !this.#paused) this.#close(null);
+    const isEmpty = this.#arriving.length === 0 && this.#first.length === 0;
+    if (this.#peerEnded && isEmpty && !this.#paused) this.#close(null);
   }
   /** Bytes for a direct range: first those already in the inbox. */
   #take(most: number): Buffer {
@@ -305,14 +357,16 @@ export class FakeStream implements Stream {
     return this.#takeArriving(most);
   }
   #takeArriving(most: number): Buffer {
-    const first = this.#arriving[0];
+    const isFresh = this.#first.length === 0;
+    const pieces = isFresh ? this.#arriving : this.#first;
+    const first = pieces[0];
     if (first === undefined || most === 0) return Buffer.alloc(0);
-    this.#other?.taken(Math.min(first.length, most));
+    if (isFresh) this.#other?.taken(Math.min(first.length, most));
     if (first.length <= most) {
-      this.#arriving.shift();
+      pieces.shift();
       return first;
     }
-    this.#arriving[0] = first.subarray(most);
+    pieces[0] = first.subarray(most);
     return first.subarray(0, most);
   }
   /** Called by the other end. */

@@ -44,6 +44,8 @@ export class SlowDevice implements BlockDevice {
   verdict: (kind: SlowKind, offset: number, length: number) => DeviceStatus = () => DeviceStatus.ok;
   /** While true nothing is carried out. */
   isStuck = false;
+  /** Of those that are due, these are not carried out. */
+  holds: (kind: SlowKind, offset: number) => boolean = () => false;
   readonly carriedOut: { kind: SlowKind; offset: number; length: number; flags: number }[] = [];
   readonly #world: World;
   readonly #arena: Arena;
@@ -166,6 +168,7 @@ export class SlowDevice implements BlockDevice {
     if (this.isStuck) return;
     for (const operation of [...this.#operations]) {
       if (!operation.due || this.#isBlocked(operation)) continue;
+      if (this.holds(operation.kind, operation.offset)) continue;
       this.#operations.splice(this.#operations.indexOf(operation), 1);
       this.#execute(operation);
     }

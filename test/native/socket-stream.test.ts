@@ -6,6 +6,7 @@ import type { Fault } from "../../src/base/fault.js";
 import { type Host, openHost } from "../../src/host/open.js";
 import type { ListenOptions } from "../../src/host/sockets.js";
 import type { Address, Stream } from "../../src/ports/stream.js";
+import { detachContract } from "../unit/host/detach-contract.js";
 import { streamContract } from "../unit/host/stream-contract.js";
 
 const MIB = 1024 * 1024;
@@ -63,7 +64,9 @@ for (const engine of ["ring", "plain"] as const)
       const maker = await pairOf(host, where);
       const free = { payload: host.arena.freeBytes, streams: host.arena.streamBytesFree };
       t.teardown(() => rmSync(directory, { recursive: true }));
-      streamContract(t, { arena: host.arena, pair: maker.pair, until });
+      const contract = { arena: host.arena, pair: maker.pair, until };
+      streamContract(t, contract);
+      detachContract(t, contract, (_, { descriptor }) => host.adopt(descriptor));
       t.test("all memory came back", async (t) => {
         t.equal(host.arena.freeBytes, free.payload);
         t.equal(host.arena.streamBytesFree, free.streams);

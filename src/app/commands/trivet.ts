@@ -1,6 +1,7 @@
 import { ATTACH, DETACH } from "../attach/commands.js";
 import type { Command, Group } from "../cli/command.js";
 import { REPAIR, REPLACE, SCRUB, STATUS } from "../control/commands.js";
+import { RESTART } from "../control/restart-command.js";
 import { DEMO_OPTIONS } from "../demo/options.js";
 import { LOG } from "../log/commands.js";
 import { CREATE, EXPORT, IMPORT, INFO, VERIFY } from "../region/commands.js";
@@ -56,6 +57,7 @@ export const TRIVET: Group = {
     ATTACH,
     DETACH,
     STATUS,
+    RESTART,
     REPLACE,
     REPAIR,
     SCRUB,

@@ -10,7 +10,7 @@ export function upstairsControl(
   upstairs: Upstairs,
   scrubs: ScrubPlan,
   facts: () => ServerFacts,
-): VolumeControl {
+): Omit<VolumeControl, "restart"> {
   return {
     status: () => upstairsReport(upstairs.status(), facts()),
     replace: (old, replacement, acceptForeign) => upstairs.replace(old, replacement, acceptForeign),
@@ -32,5 +32,7 @@ export function memoryControl(status: () => StatusReport): VolumeControl {
     startScrub: refuse,
     stopScrub: refuse,
     setRepairRate: refuse,
+    restart: () =>
+      new Fault("TRIVET_E_REFUSED", "a volume in memory would lose what it holds by a restart"),
   };
 }

@@ -6,6 +6,8 @@ import type { Host } from "../../host/open.js";
 import type { Listener } from "../../host/sockets.js";
 import type { Notes } from "../../ports/notes.js";
 import { asFault } from "../report.js";
+import { discard, passedOptions } from "../serve/doorway.js";
+import type { PassedListener } from "../serve/inheritance.js";
 import { makeRuntimeFolder } from "./paths.js";
 
 /** Where a server listens for control. `isDefault`: nobody asked for it, so that the volume is served without it if need be. */
@@ -16,6 +18,9 @@ export interface ControlSetting {
 
 const RETRY_MS = 5_000;
 const OWNER_ONLY = 0o600;
+/** What it is called among the listeners that a server leaves to its successor. */
+const KEY = "control:";
+export const isControl = ({ key }: PassedListener): boolean => key.startsWith(KEY);
 
 /**
  * The control socket of a server. One that was named and cannot be had is an error; the usual one is tried again, as the server
@@ -38,13 +43,16 @@ export class ControlListener {
     this.#server = new ControlServer(host.arena, notes, volume);
   }
 
-  /** Rejects with a Fault only when the socket was asked for. */
-  async open(): Promise<void> {
+  /** Rejects with a Fault only when the socket was asked for. `inherited`: the one of a predecessor. */
+  async open(inherited?: PassedListener): Promise<void> {
     const { path, isDefault } = this.#setting;
     try {
       if (isDefault) makeRuntimeFolder(dirname(path));
-      const listener = await this.#host.listen({ kind: "unix", path, mode: OWNER_ONLY }, (stream) =>
-        this.#server.accept(stream),
+      const isOurs = inherited?.key === `${KEY}${path}`;
+      if (inherited !== undefined && !isOurs) discard(inherited);
+      const listener = await this.#host.listen(
+        isOurs ? passedOptions(inherited!) : { kind: "unix", path, mode: OWNER_ONLY },
+        (stream) => this.#server.accept(stream),
       );
       if (this.#isClosed) listener.close();
       else this.#listener = listener;
@@ -61,6 +69,15 @@ export class ControlListener {
     clearTimeout(this.#timer);
     this.#listener?.close();
     this.#server.close();
+  }
+
+  /** Lets go of the socket, where whoever asks waits for a successor. */
+  leave(): PassedListener[] {
+    this.#isClosed = true;
+    clearTimeout(this.#timer);
+    const descriptor = this.#listener?.detach() ?? -1;
+    const { path } = this.#setting;
+    return descriptor < 0 ? [] : [{ key: `${KEY}${path}`, file: path, descriptor }];
   }
 
   #failed(fault: Fault): void {

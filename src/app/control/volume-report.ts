@@ -21,6 +21,7 @@ export interface ServerFacts {
   readonly memoryBytes: number;
   readonly addresses: readonly string[];
   readonly ack: string;
+  readonly restart: StatusReport["restart"];
 }
 
 export function upstairsReport(status: UpstairsStatus, facts: ServerFacts): StatusReport {
@@ -105,6 +106,7 @@ const server = (facts: ServerFacts) =>
     },
     addresses: facts.addresses,
     ack: facts.ack,
+    restart: facts.restart,
   }) as const;
 
 function replicaReport(

@@ -1,6 +1,6 @@
 import type { Fault } from "../../base/fault.js";
 import { invariant } from "../../base/invariant.js";
-import type { Stream, StreamHandler } from "../../ports/stream.js";
+import type { Detached, Stream, StreamHandler } from "../../ports/stream.js";
 
 /**
  * A stream that was accepted before anybody could serve it. It takes nothing from the peer, and is handed
@@ -54,6 +54,12 @@ export class HeldStream implements Stream, StreamHandler {
   }
   destroy(): void {
     this.#stream.destroy();
+  }
+  detach(): Detached | null {
+    return this.#stream.detach();
+  }
+  unread(bytes: Uint8Array): void {
+    this.#stream.unread(bytes);
   }
 
   received(at: number, end: number): number {

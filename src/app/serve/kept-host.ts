@@ -6,6 +6,7 @@ import { type Host, openHost } from "../../host/open.js";
 import { type Journal, nullJournal } from "../../ports/journal.js";
 import type { Notes } from "../../ports/notes.js";
 import { asFault } from "../report.js";
+import type { PassedLog } from "./inheritance.js";
 import type { ServeSettings } from "./settings.js";
 import { OwnLog } from "./write-log.js";
 
@@ -14,6 +15,8 @@ export interface KeptHost {
   readonly host: Host;
   readonly journal: Journal;
   close(): Promise<void>;
+  /** Instead of `close`: the log stays open and locked, for a successor. */
+  leave(): Promise<PassedLog | null>;
 }
 
 export interface KeptTerms {
@@ -27,15 +30,26 @@ export interface KeptTerms {
 export function openPlainHost({ settings, notifySocket }: KeptTerms): KeptHost {
   const { arenaBytes, engine } = settings;
   const host = openHost({ arenaBytes, engine, notifySocket });
-  return { host, journal: nullJournal, close: () => host.close() };
+  const close = (): Promise<void> => host.close();
+  const leave = async (): Promise<null> => {
+    await close();
+    return null;
+  };
+  return { host, journal: nullJournal, close, leave };
 }
 
 /**
- * With the volume's write log, or without when it may be. A place that was not asked for and has no room is passed over; one that was asked
+ * With the volume's write log (that of a predecessor, when it gave it to us), or without when it may be. A place that was not asked for and has no room is passed over; one that was asked
  * for has to do. Rejects with a Fault.
  */
-export async function openKeptHost(terms: KeptTerms): Promise<KeptHost> {
+export async function openKeptHost(
+  terms: KeptTerms,
+  inherited: PassedLog | null,
+): Promise<KeptHost> {
   const { settings, notes, volumeId } = terms;
+  // Wherever it is: what is in it has to be finished.
+  if (inherited !== null)
+    return openWith(await OwnLog.adopt(inherited, { ...settings, volumeId, notes }), terms);
   const { writeLog, ack } = settings;
   let problem = writeLog.problem;
   for (const path of writeLog.paths) {
@@ -90,8 +104,12 @@ function openWith(log: OwnLog, { settings, notifySocket }: KeptTerms): KeptHost 
     await host.close();
     log.close();
   };
+  const leave = async (): Promise<PassedLog | null> => {
+    await host.close();
+    return log.leave();
+  };
   try {
-    return { host, journal: log.start(host), close };
+    return { host, journal: log.start(host), close, leave };
   } catch (error) {
     void host.close();
     throw error;

@@ -1,7 +1,14 @@
 import { Fault } from "../../base/fault.js";
 
 const FIRST_PASSED = 3;
-const PASSED_MAX = 64;
+/** Listeners, and the clients that a server before this one had. */
+const PASSED_MAX = 1024;
+
+export interface PassedDescriptor {
+  readonly descriptor: number;
+  /** As the service manager calls it; "" when it does not say. */
+  readonly name: string;
+}
 
 /**
  * Socket activation as in sd_listen_fds(3): LISTEN_FDS descriptors from 3 on, meant for us if LISTEN_PID is our
@@ -10,8 +17,8 @@ const PASSED_MAX = 64;
 export function passedSockets(
   environment: Record<string, string | undefined>,
   pid = process.pid,
-): number[] {
-  const { LISTEN_PID, LISTEN_FDS } = environment;
+): PassedDescriptor[] {
+  const { LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES } = environment;
   delete environment.LISTEN_PID;
   delete environment.LISTEN_FDS;
   delete environment.LISTEN_FDNAMES;
@@ -23,5 +30,9 @@ export function passedSockets(
       "TRIVET_E_LISTEN",
       `LISTEN_FDS is ${JSON.stringify(LISTEN_FDS)}, expected a number of sockets up to ${PASSED_MAX}`,
     );
-  return Array.from({ length: count }, (_, i) => FIRST_PASSED + i);
+  const names = LISTEN_FDNAMES?.split(":") ?? [];
+  return Array.from({ length: count }, (_, i) => ({
+    descriptor: FIRST_PASSED + i,
+    name: names.length === count ? names[i]! : "",
+  }));
 }

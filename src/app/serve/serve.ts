@@ -1,33 +1,36 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { Fault } from "../../base/fault.js";
-import type { Generation, Uuid } from "../../base/ids.js";
-import type { VolumeControl } from "../../control/volume-control.js";
+import { HAND_OVER_ALONE_MS, HAND_OVER_PARK_MS } from "../../base/limits.js";
+import { notifyManager } from "../../host/notify.js";
 import type { Host } from "../../host/open.js";
+import type { LeftSession } from "../../nbd/connection.js";
 import { NbdServer } from "../../nbd/server.js";
 import type { BlockDevice } from "../../ports/device.js";
 import type { Journal } from "../../ports/journal.js";
 import type { Notes } from "../../ports/notes.js";
-import type { Address } from "../../ports/stream.js";
-import type { GenerationSource } from "../../upstairs/options.js";
-import type { RecordKeeper } from "../../upstairs/record.js";
-import { Upstairs } from "../../upstairs/upstairs.js";
-import { MemoryDevice } from "../../volume/memory.js";
 import { UnalignedDevice } from "../../volume/unaligned.js";
 import type { Shell } from "../cli/command.js";
-import { showAddress } from "../cli/values.js";
-import { memoryControl, upstairsControl } from "../control/adapter.js";
-import { ControlListener } from "../control/listener.js";
-import { memoryReport, type ServerFacts } from "../control/volume-report.js";
+import { ControlListener, isControl } from "../control/listener.js";
 import { Lifetime } from "../lifetime.js";
 import { processLog } from "../logging.js";
 import { showBytes } from "../progress.js";
 import { asFault } from "../report.js";
-import { programVersion } from "../version.js";
-import { Doorway } from "./doorway.js";
+import { Doorway, discard } from "./doorway.js";
+import { closeDescriptors, type Inheritance, type PassedListener } from "./inheritance.js";
 import { openKeptHost, openPlainHost } from "./kept-host.js";
 import { passedSockets } from "./passed-sockets.js";
-import { ScrubPlan } from "./scrub-plan.js";
-import { ScrubState } from "./scrub-state.js";
+import { Restarts } from "./restart.js";
 import type { ServeSettings } from "./settings.js";
+import { isActivated, restore, store } from "./store.js";
+import { inheritFromPredecessor, Successor } from "./successor.js";
+import {
+  activate,
+  makeUpstairs,
+  openVolume,
+  stop,
+  type Volume,
+  type VolumeTerms,
+} from "./volume.js";
 import { idOfName, VolumeState } from "./volume-state.js";
 
 const SECTOR_BYTES = 512;
@@ -50,7 +53,8 @@ export interface ServeHooks {
 
 /**
  * One volume, from start to end: listeners first, then the volume, then clients; at the end clients, volume, listeners.
- * Resolves after an orderly stop; rejects with a Fault when it cannot start or was superseded.
+ * Or all of it goes to a successor, and what one before us left is what we begin with. Resolves after an orderly stop; rejects with a Fault
+ * when it cannot start or was superseded.
  */
 export async function serve(
   settings: ServeSettings,
@@ -61,106 +65,250 @@ export async function serve(
   const notes = hooks.notes ?? log!.notes;
   const lifetime = hooks.lifetime ?? new Lifetime();
   try {
-    const state = loadState(settings, notes);
-    const volumeId = state?.upstairsId ?? idOfName(settings.volume);
-    const terms = { settings, volumeId, notes, notifySocket: shell.env.NOTIFY_SOCKET };
-    const hasLog = settings.backing.kind === "targets" && !settings.readOnly;
-    for (;;) {
-      const kept = hasLog ? await openKeptHost(terms) : openPlainHost(terms);
-      const { host, journal } = kept;
-      const work = { settings, shell, hooks, notes, lifetime, host, journal, state, volumeId };
-      try {
-        if (!needsFinishing(settings, journal)) {
-          await run(work);
-          return;
-        }
-        if (!(await finishLog(work))) return;
-      } finally {
-        await kept.close();
-      }
-    }
+    const passed = passedSockets(process.env);
+    const socket = shell.env.NOTIFY_SOCKET;
+    const { volume } = settings;
+    const { inheritance: stored, others } = restore(passed, socket, volume, notes);
+    const activated = others.map(({ descriptor }) => descriptor);
+    const inheritance = stored ?? (await inheritFromPredecessor(process.env, volume));
+    await serveInTurn({ settings, shell, hooks, notes, lifetime, activated, inheritance });
   } finally {
     await log?.flush();
     if (hooks.lifetime === undefined) lifetime.dispose();
   }
 }
 
-interface Run {
+interface Setting {
   readonly settings: ServeSettings;
   readonly shell: Shell;
   readonly hooks: ServeHooks;
   readonly notes: Notes;
   readonly lifetime: Lifetime;
-  readonly host: Host;
-  readonly journal: Journal;
-  /** Undefined: it cannot be kept, or there is none. */
-  readonly state: VolumeState | undefined;
-  readonly volumeId: Uuid;
+  /** Sockets that a service manager listens on. */
+  readonly activated: readonly number[];
+  readonly inheritance: Inheritance | null;
 }
 
-async function run(work: Run): Promise<void> {
-  const { settings, shell, hooks, notes, lifetime, host } = work;
+/** More than once only when a log has to be finished first, or a successor did not do. */
+async function serveInTurn(setting: Setting): Promise<void> {
+  const { shell, notes } = setting;
+  const notifySocket = shell.env.NOTIFY_SOCKET;
+  const restarts = new Restarts(notes, process.env);
+  let { inheritance, activated } = setting;
+  for (;;) {
+    const settings = inheritance === null ? setting.settings : afterAnother(setting.settings);
+    const state = loadState(settings, notes);
+    const volumeId = state?.upstairsId ?? idOfName(settings.volume);
+    const terms = { settings, volumeId, notes, notifySocket };
+    const hasLog = settings.backing.kind === "targets" && !settings.readOnly;
+    const passedLog = inheritance?.log ?? null;
+    if (!hasLog && passedLog !== null)
+      throw new Fault("TRIVET_E_HAND_OVER", "a write log was left, and this volume keeps none");
+    const kept = hasLog ? await openKeptHost(terms, passedLog) : openPlainHost(terms);
+    const { host, journal } = kept;
+    const work = { ...setting, settings, host, journal, state, volumeId, restarts };
+    let left: Left | null = null;
+    let isFinished = false;
+    try {
+      isFinished = !needsFinishing(settings, journal);
+      if (isFinished) left = await run({ ...work, inheritance, activated });
+      else if (!(await finishLog(work))) return;
+    } finally {
+      if (left?.to === undefined) await kept.close();
+    }
+    if (left === null) {
+      if (isFinished) return;
+      continue;
+    }
+    const { to, listeners, clients } = left;
+    if (to === undefined) {
+      store(notifySocket!, settings.volume, { listeners, clients, log: null }, notes);
+      return;
+    }
+    const all = { listeners, clients, log: await kept.leave() };
+    if (await isPassed(to, settings.volume, all, restarts)) {
+      notifyManager(notifySocket, `MAINPID=${to.pid}`);
+      notes("info", "server.succeeded", `process ${to.pid} serves the volume now`);
+      return;
+    }
+    inheritance = { ...all, taken: () => {} };
+    // They are among the listeners now.
+    activated = [];
+  }
+}
+
+/** What was meant for one start is not for the next: the generation has to grow, and checks that were off are on again. */
+const afterAnother = (settings: ServeSettings): ServeSettings => ({
+  ...settings,
+  generation: undefined,
+  accept: {},
+});
+
+async function isPassed(
+  to: Successor,
+  volume: string,
+  all: Pick<Inheritance, "listeners" | "clients" | "log">,
+  restarts: Restarts,
+): Promise<boolean> {
+  let why = "the successor ended before it served";
+  try {
+    to.pass(volume, all);
+  } catch (error) {
+    const fault = asFault(error);
+    if (fault === undefined) throw error;
+    why = fault.message;
+    to.kill();
+  }
+  to.close();
+  if (await to.serves()) return true;
+  restarts.failed(to.pid, why);
+  return false;
+}
+
+interface Run extends Setting, VolumeTerms {
+  readonly settings: ServeSettings;
+  readonly notes: Notes;
+  readonly lifetime: Lifetime;
+}
+
+/** Everything of a server that goes on elsewhere. */
+interface Left {
+  /** Undefined: with the service manager, until the next start. */
+  readonly to: Successor | undefined;
+  readonly listeners: readonly PassedListener[];
+  readonly clients: readonly LeftSession[];
+}
+
+/** Null: it ended. */
+async function run(work: Run): Promise<Left | null> {
+  const { settings, notes, lifetime, host, activated, inheritance } = work;
   const doorway = new Doorway();
-  const descriptors = passedSockets(process.env);
+  const inherited = inheritance?.listeners ?? [];
   // Whoever passes sockets has decided where to listen.
-  const passed = descriptors.length > 0 && !settings.listensExplicitly;
-  const addresses = passed ? [] : settings.addresses;
-  await doorway.bind(host, addresses, settings.sockets, descriptors);
+  const areActivated = activated.length > 0 || inherited.some(({ key }) => isActivated(key));
+  const addresses = areActivated && !settings.listensExplicitly ? [] : settings.addresses;
+  const doors = inherited.filter((one) => !isControl(one));
+  await doorway.bind(host, addresses, settings.sockets, activated, doors);
   let volume: Volume | undefined;
   let control: ControlListener | undefined;
+  let left: Left | null = null;
   try {
-    volume = openVolume(work, doorway);
+    volume = openVolume(work, () => doorway.addresses);
+    const asked = inherited.find(isControl);
     if (settings.control !== undefined) {
-      control = new ControlListener(host, notes, settings.control, volume.control);
-      await control.open();
-    }
+      control = new ControlListener(host, notes, settings.control, volumeControl(work, volume));
+      await control.open(asked);
+    } else if (asked !== undefined) discard(asked);
     const isActive = await lifetime.until(volume.activate());
-    if (isActive === undefined) return;
-    const { device } = volume;
-    const server = new NbdServer(
-      { arena: host.arena, clock: host.clock, notes },
-      {
-        exports: [
-          {
-            name: settings.exportName,
-            device: device.blockBytes === 1 ? device : new UnalignedDevice(host.arena, device),
-            blockBytes: device.blockBytes,
-            // Sectors are served whatever the blocks are, and some clients cannot merge (nbdfuse).
-            minimumBytes: Math.min(device.blockBytes, SECTOR_BYTES),
-            readOnly: settings.readOnly,
-          },
-        ],
-        anyName: settings.anyName,
-      },
-    );
-    try {
-      doorway.open((stream) => server.accept(stream));
-      announce(device, doorway, host, notes);
-      hooks.ready?.({
-        sizeBytes: device.sizeBytes,
-        blockBytes: device.blockBytes,
-        addresses: doorway.addresses,
-        port: doorway.port,
-      });
-      host.notify("READY=1");
-      lifetime.keepWatchdog(shell.env);
-      const why = await lifetime.ended;
-      notes("info", "server.stopping", `stopping (${why})`);
-    } finally {
-      host.notify("STOPPING=1");
-      doorway.close();
-      await drain(server, notes);
-    }
+    if (isActive === undefined) return null;
+    left = await serveClients(work, volume, doorway, control);
   } finally {
     doorway.close();
     try {
-      await volume?.stop();
+      if (left === null) await volume?.stop();
     } finally {
       // Last, so that it can be asked how far the stop is.
       control?.close();
     }
   }
-  notes("info", "server.stopped", "stopped in order");
+  if (left === null) notes("info", "server.stopped", "stopped in order");
+  return left;
+}
+
+/** A server that is part of another program is not ours to start again. */
+function volumeControl({ hooks }: Run, { control }: Volume): Volume["control"] {
+  if (hooks.lifetime === undefined) return control;
+  return {
+    ...control,
+    restart: () => new Fault("TRIVET_E_REFUSED", "a demo is not restarted"),
+  };
+}
+
+/** From the first client to the last, or to the moment at which they are left to somebody else. */
+async function serveClients(
+  work: Run,
+  volume: Volume,
+  doorway: Doorway,
+  control: ControlListener | undefined,
+): Promise<Left | null> {
+  const { settings, shell, hooks, notes, lifetime, host, inheritance, restarts } = work;
+  const { device } = volume;
+  const server = makeServer(work, device);
+  let left: Left | null = null;
+  try {
+    inheritance?.taken();
+    for (const client of inheritance?.clients ?? []) goOn(server, host, client, notes);
+    doorway.open((stream) => server.accept(stream));
+    announce(device, doorway, host, notes);
+    hooks.ready?.({
+      sizeBytes: device.sizeBytes,
+      blockBytes: device.blockBytes,
+      addresses: doorway.addresses,
+      port: doorway.port,
+    });
+    host.notify("READY=1");
+    lifetime.keepWatchdog(shell.env);
+    const why = await Promise.race([lifetime.ended, restarts.wanted]);
+    const to = why instanceof Successor ? why : undefined;
+    const isKept = settings.handOver && why === "SIGTERM" && shell.env.NOTIFY_SOCKET;
+    notes("info", "server.stopping", to ? `leaving to process ${to.pid}` : `stopping (${why})`);
+    if (volume.bound === null && (to !== undefined || isKept)) {
+      const listeners = [...doorway.leave(), ...(control?.leave() ?? [])];
+      left = { to, listeners, clients: await leave(server, volume) };
+    }
+  } finally {
+    if (left === null) {
+      host.notify("STOPPING=1");
+      doorway.close();
+      await drain(server, notes);
+    }
+  }
+  return left;
+}
+
+function makeServer({ settings, host, notes }: Run, device: BlockDevice): NbdServer {
+  return new NbdServer(
+    { arena: host.arena, clock: host.clock, notes },
+    {
+      exports: [
+        {
+          name: settings.exportName,
+          device: device.blockBytes === 1 ? device : new UnalignedDevice(host.arena, device),
+          blockBytes: device.blockBytes,
+          // Sectors are served whatever the blocks are, and some clients cannot merge (nbdfuse).
+          minimumBytes: Math.min(device.blockBytes, SECTOR_BYTES),
+          readOnly: settings.readOnly,
+        },
+      ],
+      anyName: settings.anyName,
+    },
+  );
+}
+
+/** A client of our predecessor. One whose connection is broken is none any more. */
+function goOn(
+  server: NbdServer,
+  host: Host,
+  { descriptor, state }: LeftSession,
+  notes: Notes,
+): void {
+  try {
+    server.goOn(host.adopt(descriptor), state);
+  } catch (error) {
+    if (!(error instanceof Fault)) throw error;
+    notes("info", "nbd.lost", error.message);
+    closeDescriptors([descriptor]);
+  }
+}
+
+/** Clients first, with whatever is under way; then nothing of ours may reach the replicas any more. */
+async function leave(server: NbdServer, volume: Volume): Promise<LeftSession[]> {
+  const limitMs = volume.isAlive ? HAND_OVER_PARK_MS : HAND_OVER_ALONE_MS;
+  const isQuiet = await new Promise<boolean>((resolve) => server.park(limitMs, resolve));
+  await nextTurn();
+  const clients = server.leave();
+  await volume.leave(isQuiet && volume.isAlive);
+  return clients;
 }
 
 /** Lets clients go when their requests are answered. Requests that cannot be answered end with the volume. */
@@ -189,117 +337,6 @@ function announce(device: BlockDevice, doorway: Doorway, host: Host, notes: Note
     engine: host.engine,
   });
 }
-
-interface Volume {
-  readonly device: BlockDevice;
-  readonly control: VolumeControl;
-  /** Resolves with true when requests can be served. */
-  activate(): Promise<true>;
-  stop(): Promise<void>;
-}
-
-function openVolume(run: Run, doorway: Doorway): Volume {
-  const { settings } = run;
-  const { backing } = settings;
-  const facts = serverFacts(settings, doorway);
-  if (backing.kind === "targets") return openTargets(run, backing.targets, facts);
-  const { sizeBytes, blockBytes } = backing;
-  const device = new MemoryDevice(run.host.arena, { sizeBytes, blockBytes });
-  const control = memoryControl(() => memoryReport(facts(), device, settings.readOnly));
-  return { device, control, activate: async () => true, stop: async () => {} };
-}
-
-function serverFacts(settings: ServeSettings, doorway: Doorway): () => ServerFacts {
-  const startedMs = performance.now();
-  return () => ({
-    volume: settings.volume,
-    version: programVersion(),
-    pid: process.pid,
-    upMs: performance.now() - startedMs,
-    memoryBytes: process.memoryUsage.rss(),
-    addresses: doorway.addresses,
-    ack: settings.ack,
-  });
-}
-
-function openTargets(run: Run, targets: readonly Address[], facts: () => ServerFacts): Volume {
-  const { settings, notes, state } = run;
-  const actual = state?.targetsFor(targets) ?? targets;
-  warnOfMoved(targets, actual, notes);
-  warnOfSharedHosts(actual, notes);
-  warnOfFlags(settings, notes);
-  let superseded: Fault | undefined;
-  const upstairs = makeUpstairs(run, targets, (fault) => {
-    superseded = fault;
-    run.lifetime.fail(fault);
-  });
-  const scrubs = makeScrubPlan(run, upstairs);
-  return {
-    device: upstairs,
-    control: upstairsControl(upstairs, scrubs, facts),
-    activate: async () => {
-      const isActive = await activate(upstairs);
-      scrubs.begin();
-      return isActive;
-    },
-    stop: async () => {
-      const fault = await stop(upstairs);
-      await scrubs.end();
-      // Why it was superseded is said already.
-      if (fault !== null && superseded === undefined) throw fault;
-    },
-  };
-}
-
-function makeScrubPlan({ settings, host, notes, state }: Run, volume: Upstairs): ScrubPlan {
-  const folder = state === undefined ? undefined : settings.stateFolder;
-  const nowSeconds = Math.floor(host.clock.wallSeconds());
-  return new ScrubPlan({
-    volume,
-    state: ScrubState.load(folder, settings.volume, nowSeconds, notes),
-    clock: host.clock,
-    notes,
-    everyMs: settings.scrubEveryMs,
-    bytesPerSecond: settings.scrubBytesPerSecond,
-  });
-}
-
-function makeUpstairs(
-  { settings, notes, host, journal, state, volumeId }: Run,
-  targets: readonly Address[],
-  superseded: (fault: Fault) => void,
-): Upstairs {
-  return new Upstairs(
-    {
-      targets: state?.targetsFor(targets) ?? targets,
-      upstairsId: volumeId,
-      generation: generationSource(settings, state),
-      readOnly: settings.readOnly,
-      ack: settings.ack,
-      degradedAfterMs: settings.degradedAfterMs,
-      accept: settings.accept,
-      tuning: { repairBytesPerSecond: settings.repairBytesPerSecond },
-      ...(state === undefined ? {} : { record: recordKeeper(state, targets) }),
-    },
-    {
-      dialer: host.dialer,
-      arena: host.arena,
-      hasher: host.hasher,
-      clock: host.clock,
-      random: host.random,
-      notes,
-      journal,
-    },
-    { superseded },
-  );
-}
-
-const activate = (upstairs: Upstairs): Promise<true> =>
-  new Promise((resolve, reject) => {
-    upstairs.activate((fault) => (fault === null ? resolve(true) : reject(fault)));
-  });
-const stop = (upstairs: Upstairs): Promise<Fault | null> =>
-  new Promise((resolve) => upstairs.stop(resolve));
 
 /**
  * A generation was given that is above the one that a log is finished with. Finishing has to be done with the lower one, because only then
@@ -343,77 +380,5 @@ function loadState(settings: ServeSettings, notes: Notes): VolumeState | undefin
       `the last used generation cannot be kept, the clock alone gives it: ${fault.message}`,
     );
     return undefined;
-  }
-}
-
-function generationSource(
-  settings: ServeSettings,
-  state: VolumeState | undefined,
-): GenerationSource {
-  if (settings.generation !== undefined) return { kind: "given", value: settings.generation };
-  return {
-    kind: "clock",
-    lastUsed: state?.lastUsed ?? 0n,
-    save: (generation: Generation, then) => {
-      if (state === undefined) {
-        queueMicrotask(() => then(null));
-        return;
-      }
-      state.save(generation).then(
-        () => then(null),
-        (error) => then(error instanceof Fault ? error : new Fault("TRIVET_E_FILE", `${error}`)),
-      );
-    },
-  };
-}
-
-const recordKeeper = (state: VolumeState, configured: readonly Address[]): RecordKeeper => ({
-  last: state.record,
-  save: (record, then) => {
-    state.saveRecord(record, configured).then(
-      () => then(null),
-      (error) => then(error instanceof Fault ? error : new Fault("TRIVET_E_FILE", `${error}`)),
-    );
-  },
-});
-
-/** A replica was replaced while the volume was in use, and whoever wrote the configuration does not know it yet. */
-function warnOfMoved(
-  configured: readonly Address[],
-  actual: readonly Address[],
-  notes: Notes,
-): void {
-  for (const [place, address] of actual.entries()) {
-    const [was, is] = [showAddress(configured[place]!), showAddress(address)];
-    if (was === is) continue;
-    notes(
-      "warn",
-      "volume.target-moved",
-      `target ${place} was replaced: ${is} is used, not ${was} as configured. Write ${is} into the configuration, here and on every host that may take the volume over`,
-    );
-  }
-}
-
-/** They are for one start. */
-function warnOfFlags({ accept }: ServeSettings, notes: Notes): void {
-  for (const [name, isGiven] of Object.entries(accept))
-    if (isGiven)
-      notes(
-        "warn",
-        "volume.accept",
-        `accept-${name} is given: a check that keeps data from being lost is off. Leave it out at the next start`,
-      );
-}
-
-function warnOfSharedHosts(targets: readonly Address[], notes: Notes): void {
-  const hosts = new Map<string, number>();
-  for (const { host } of targets) hosts.set(host, (hosts.get(host) ?? 0) + 1);
-  for (const [host, count] of hosts) {
-    if (count === 1) continue;
-    notes(
-      "warn",
-      "volume.single-point-of-failure",
-      `${count} of 3 replicas are on ${host}: the volume does not survive the loss of that host`,
-    );
   }
 }

@@ -111,6 +111,9 @@ export const SERVE_OPTIONS: OptionSpecs = {
     shownDefault: "NAME.control in the runtime directory",
     help: "Socket for trivet status and its like",
   },
+  "hand-over": {
+    help: "When told to stop, leave clients with the service manager for the next start",
+  },
   "log-level": { value: "LEVEL", shownDefault: "info", help: "trace, debug, info, warn or error" },
 };
 
@@ -150,6 +153,8 @@ export interface ServeSettings {
   readonly writeLog: WriteLogSetting;
   /** Undefined: none. */
   readonly control: ControlSetting | undefined;
+  /** A service manager keeps what is open over a restart. */
+  readonly handOver: boolean;
   readonly logLevel: Level;
 }
 
@@ -236,6 +241,7 @@ export function readSettings(
       env,
       volume,
     ),
+    handOver: sources.flag("hand-over"),
     logLevel: sources.get("log-level", parseLevel) ?? "info",
   };
 }
@@ -267,6 +273,7 @@ export function defaultSettings(
     stateFolder: defaultStateFolder(env),
     writeLog: readWriteLog(undefined, env, volume),
     control: readControl(undefined, env, volume),
+    handOver: false,
     logLevel: "info",
   };
 }

@@ -22,6 +22,7 @@ import { payloadBytes, takePayload } from "../../journal/verify.js";
 import type { Notes } from "../../ports/notes.js";
 import { makeRuntimeFolder } from "../control/paths.js";
 import { asFault } from "../report.js";
+import type { PassedLog } from "./inheritance.js";
 import type { WriteLogSetting } from "./log-place.js";
 import { fileNameOf } from "./volume-state.js";
 
@@ -84,6 +85,11 @@ export class OwnLog {
       file.close();
       throw error;
     }
+  }
+
+  /** The log of a predecessor that gave it to us with its lock. Rejects with a Fault when what is in it needs a person. */
+  static adopt({ path, descriptor }: PassedLog, terms: LogTerms): Promise<OwnLog> {
+    return OwnLog.#judge(terms, LogFile.adopt(path, descriptor));
   }
 
   static async #judge(terms: LogTerms, file: LogFile): Promise<OwnLog> {
@@ -154,6 +160,16 @@ export class OwnLog {
     const isNeeded = this.#log === undefined ? this.#reading !== null : this.#log.isOpen;
     if (!isNeeded || this.#isAside) this.#file.remove();
     this.#file.close();
+  }
+
+  /** At the end, the host closed: for a successor to adopt, whatever is in it. Null: nobody may have it. */
+  leave(): PassedLog | null {
+    if (this.#isAside) {
+      this.close();
+      return null;
+    }
+    const { path, descriptor } = this.#file;
+    return { path, descriptor };
   }
 
   #voided(memory: LogMemory, why: Fault): boolean {

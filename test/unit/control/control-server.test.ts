@@ -43,6 +43,10 @@ class FakeVolume implements VolumeControl {
     this.asked.push(["scrubStop"]);
     return null;
   }
+  restart(program: readonly string[]) {
+    this.asked.push(["restart", ...program]);
+    return { pid: 7 };
+  }
   setRepairRate(rate: number) {
     this.asked.push(["repairRate", rate]);
     return null;

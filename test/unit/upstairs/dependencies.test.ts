@@ -42,6 +42,10 @@ class Sink implements Stream {
   resume(): void {}
   end(): void {}
   destroy(): void {}
+  detach(): null {
+    return null;
+  }
+  unread(): void {}
   /** The one job that was sent. */
   take(): MessageOf<"Write" | "Flush" | "ReadRequest"> {
     const frame = Buffer.concat(

@@ -42,6 +42,12 @@ campaign("few rows: writes wait until a flush covers some", 8, {
   rows: 32,
   ack: "buffered",
 });
+campaign("abandoned instead of killed, as in a hand-over that does not wait", 12, {
+  killBefore: 3000,
+  mishaps: 0.03,
+  ack: "buffered",
+  abandons: true,
+});
 campaign("with two replicas", 10, {
   killBefore: 3000,
   mishaps: 0.05,

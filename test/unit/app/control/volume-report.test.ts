@@ -15,6 +15,7 @@ const FACTS = {
   memoryBytes: 100 * 2 ** 20,
   addresses: ["127.0.0.1:10809"],
   ack: "quorum",
+  restart: null,
 };
 const replica = (over: Partial<ReplicaStatus> = {}): ReplicaStatus => ({
   address: "10.0.0.1:3810",
