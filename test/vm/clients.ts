@@ -1,6 +1,6 @@
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
-import { HOST, type Machine } from "./machine.js";
+import type { Machine } from "./machine.js";
 
 // The ways in which a guest attaches the volume as /dev/nbd0. The stock client goes away after it attached: when
 // the server dies, the device fails. With ours, something stays and reconnects.
@@ -12,28 +12,35 @@ export const BLOCK_SIZE = 4096;
 const DEAD_TIMEOUT_S = 600;
 const TIMEOUT_S = 0;
 
+/** Seen from the guest. */
+export interface Address {
+  readonly host: string;
+  readonly port: number;
+}
+
 export interface Client {
   readonly name: string;
   /** Whether the device outlives the server. */
   readonly reconnects: boolean;
   /** Programs that the guest needs besides those of every image. */
   programs(): readonly string[];
-  attach(guest: Machine, port: number): Promise<void>;
+  attach(guest: Machine, server: Address): Promise<void>;
   detach(guest: Machine): Promise<void>;
 }
 
-const isAttached = `[ "$(cat /sys/block/nbd0/size)" -gt 0 ] && [ -e /sys/block/nbd0/pid ]`;
+/** Is never refused, also while the device is mounted. */
+export const DISCONNECT = `nbd-client -d ${DEVICE}`;
+/** Nobody has it open any more either. */
+export const IS_GONE = "[ ! -e /sys/block/nbd0/pid ]";
+const IS_ATTACHED = `[ "$(cat /sys/block/nbd0/size)" -gt 0 ] && [ -e /sys/block/nbd0/pid ]`;
 
-async function attachByStock(guest: Machine, port: number): Promise<void> {
-  const say = await guest.must(
-    `nbd-client ${HOST} ${port} ${DEVICE} -N ${EXPORT} -b ${BLOCK_SIZE}`,
-  );
-  if (!say.includes("Connected")) throw new Error(`nbd-client did not connect:\n${say}`);
-  await guest.until(isAttached);
+async function attachByStock(guest: Machine, { host, port }: Address): Promise<void> {
+  await guest.must(`nbd-client ${host} ${port} ${DEVICE} -N ${EXPORT} -b ${BLOCK_SIZE}`);
+  await guest.until(IS_ATTACHED);
 }
 async function detachByStock(guest: Machine): Promise<void> {
-  await guest.must(`nbd-client -d ${DEVICE}`);
-  await guest.until("[ ! -e /sys/block/nbd0/pid ]");
+  await guest.must(DISCONNECT);
+  await guest.until(IS_GONE);
 }
 
 /** Our supervisor, when it is part of this tree; that it is part and was not built is an error. */
@@ -49,19 +56,23 @@ function supervisor(): string {
 }
 export const hasSupervisor = (): boolean => existsSync(join(process.cwd(), "native", "attach"));
 
-async function supervise(guest: Machine, port: number, ...more: string[]): Promise<void> {
+async function supervise(
+  guest: Machine,
+  { host, port }: Address,
+  ...more: string[]
+): Promise<void> {
   const words = [
-    `trivet-attach run --server ${HOST}:${port} --export ${EXPORT} --device 0`,
+    `trivet-attach run --server ${host}:${port} --export ${EXPORT} --device 0`,
     `--block-size ${BLOCK_SIZE} --timeout ${TIMEOUT_S} --dead-timeout ${DEAD_TIMEOUT_S}`,
     ...more,
   ];
   await guest.must(`${words.join(" ")} >/run/attach.log 2>&1 & echo $! >/run/attach.pid`);
   await guest.until(`grep -q attached /run/attach.log || { cat /run/attach.log; false; }`);
-  await guest.until(isAttached);
+  await guest.until(IS_ATTACHED);
 }
 async function detachSupervised(guest: Machine): Promise<void> {
   await guest.must("trivet-attach disconnect 0");
-  await guest.until("[ ! -e /sys/block/nbd0/pid ]");
+  await guest.until(IS_GONE);
   // It ends by itself when the device is gone.
   await guest.until("[ ! -e /proc/$(cat /run/attach.pid) ]");
 }
@@ -78,9 +89,9 @@ export const CLIENTS: readonly Client[] = [
     name: "adopted",
     reconnects: true,
     programs: () => [supervisor()],
-    attach: async (guest, port) => {
-      await attachByStock(guest, port);
-      await supervise(guest, port, "--adopt");
+    attach: async (guest, server) => {
+      await attachByStock(guest, server);
+      await supervise(guest, server, "--adopt");
     },
     detach: detachSupervised,
   },
@@ -88,7 +99,7 @@ export const CLIENTS: readonly Client[] = [
     name: "trivet-attach",
     reconnects: true,
     programs: () => [supervisor()],
-    attach: (guest, port) => supervise(guest, port),
+    attach: (guest, server) => supervise(guest, server),
     detach: detachSupervised,
   },
 ];

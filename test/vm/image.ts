@@ -66,6 +66,9 @@ class Tree {
   /** A program of this machine and its libraries, where the loader looks for them. */
   program(path: string, place = `usr/sbin/${basename(path)}`): void {
     this.file(place, readFileSync(realpathSync(path)));
+    this.libraries(path);
+  }
+  libraries(path: string): void {
     for (const library of librariesOf(path))
       if (!this.#entries.has(library.slice(1)))
         this.file(library.slice(1), readFileSync(realpathSync(library)));
@@ -87,8 +90,12 @@ function writer(): Buffer {
   }
 }
 
-/** Writes the initramfs to `path`. `extra`: further programs of this machine. */
-export function makeImage(path: string, kernel: Kernel, extra: readonly string[] = []): void {
+/** Writes the initramfs to `path`. */
+export function makeImage(
+  path: string,
+  kernel: Kernel,
+  more: { readonly programs?: readonly string[]; readonly libraries?: readonly string[] } = {},
+): void {
   const tree = new Tree();
   tree.device("dev/console", 5, 1);
   tree.file("init", readFileSync(join(GUEST, "init")));
@@ -98,10 +105,13 @@ export function makeImage(path: string, kernel: Kernel, extra: readonly string[]
     throw new Error("busybox is not static (package busybox-static)");
   tree.file("bin/busybox", readFileSync(busybox));
   for (const [name, debian] of Object.entries(PROGRAMS)) tree.program(programPath(name, debian));
-  for (const program of extra) tree.program(program);
+  for (const program of more.programs ?? []) tree.program(program);
+  for (const program of more.libraries ?? []) tree.libraries(program);
   tree.file("usr/sbin/writer", writer());
   for (const module of kernel.modules)
     tree.file(`modules/${basename(module)}`, readFileSync(module), 0o644);
+  if (existsSync("/etc/mke2fs.conf"))
+    tree.file("etc/mke2fs.conf", readFileSync("/etc/mke2fs.conf"), 0o644);
   // e2fsprogs asks for it, and what is not there is said on every call.
   tree.file("etc/mtab", Buffer.alloc(0), 0o644);
   writeFileSync(path, tree.bytes());

@@ -10,6 +10,7 @@ import type { Kernel } from "./kernels.js";
 // A virtual machine under emulation, and commands in it over its second serial line (guest/agent). The first
 // is the console. The guest reaches this machine's loopback as 10.0.2.2.
 
+/** This machine, seen from a guest. */
 export const HOST = "10.0.2.2";
 const BOOT_TIMEOUT_MS = 180_000;
 const RUN_TIMEOUT_MS = 120_000;
@@ -31,6 +32,10 @@ export interface MachineOptions {
   readonly processors?: number;
   /** Further programs of this machine that the guest has. */
   readonly programs?: readonly string[];
+  /** Programs that come on a disk, and whose libraries the guest must have. */
+  readonly libraries?: readonly string[];
+  /** Images, seen as /dev/vda and so on. */
+  readonly disks?: readonly string[];
 }
 
 export class Machine {
@@ -46,7 +51,7 @@ export class Machine {
   private constructor(dir: string, kernel: Kernel, options: MachineOptions) {
     this.#dir = dir;
     const initrd = join(dir, "initrd");
-    makeImage(initrd, kernel, options.programs);
+    makeImage(initrd, kernel, options);
     const words = [
       ["-accel", "tcg,thread=multi"],
       ["-cpu", "max"],
@@ -60,8 +65,17 @@ export class Machine {
       ["-chardev", `socket,id=agent,path=${this.#socket},server=on,wait=off`],
       ["-serial", "chardev:agent"],
       ["-nic", "user,model=virtio-net-pci"],
+      ...(options.disks ?? []).map((file) => [
+        "-drive",
+        `file=${file},format=raw,if=virtio,cache=unsafe`,
+      ]),
     ];
-    this.#qemu = new Program(programPath("qemu-system-x86_64", "qemu-system-x86"), words.flat());
+    // It must not outlive a test that was killed.
+    const command = [programPath("qemu-system-x86_64", "qemu-system-x86"), ...words.flat()];
+    this.#qemu = new Program(programPath("setpriv", "util-linux"), [
+      "--pdeathsig=KILL",
+      ...command,
+    ]);
     void this.#qemu.exited.then((status) => this.#end(`the machine ended (${status})`));
   }
   get #socket(): string {

@@ -1,7 +1,7 @@
 import type { Client } from "./clients.js";
 import type { Kernel } from "./kernels.js";
 import type { Scenario } from "./scenarios.js";
-import { Stage } from "./stage.js";
+import { Stage, type Verdict } from "./stage.js";
 
 // One scenario with one client on one kernel, and the table of many.
 
@@ -38,9 +38,14 @@ export async function play(scenario: Scenario, client: Client, kernel: Kernel): 
   const seconds = (): number => (Date.now() - started) / 1000;
   let stage: Stage | undefined;
   try {
-    stage = await Stage.open(kernel, client, scenario.stage);
-    await scenario.play(stage);
-    const { counts, fsck, compared, wrong } = await stage.judge();
+    let verdict: Verdict;
+    if ("alone" in scenario.play) verdict = await scenario.play.alone(kernel, client);
+    else {
+      stage = await Stage.open(kernel, client, scenario.stage);
+      await scenario.play(stage);
+      verdict = await stage.judge();
+    }
+    const { counts, fsck, compared, wrong } = verdict;
     const { writes, errors, stallMs, errno } = counts;
     const bad = [...wrong];
     if (errors > 0 && scenario.errors !== true)

@@ -1,9 +1,11 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { DEVICE } from "./clients.js";
-import type { Stage, StageOptions } from "./stage.js";
+import { type Client, DEVICE, DISCONNECT, IS_GONE } from "./clients.js";
+import type { Kernel } from "./kernels.js";
+import { oneHost } from "./one-host.js";
+import type { Stage, StageOptions, Verdict } from "./stage.js";
 
-// What happens to a volume that a kernel has mounted. A scenario brings the stage to where everything runs again;
-// the judgement that follows is the same for all.
+// What happens to a volume that a kernel has mounted. Most scenarios bring a stage to where everything runs again;
+// the judgement that follows is the same for all of them.
 
 export interface Scenario {
   readonly name: string;
@@ -16,7 +18,9 @@ export interface Scenario {
   readonly errors?: boolean;
   /** The longest call that is accepted. Emulation is slow: this is to tell a stall from a hang. */
   readonly stallMs: number;
-  play(stage: Stage): Promise<void>;
+  readonly play:
+    | ((stage: Stage) => Promise<void>)
+    | { readonly alone: (kernel: Kernel, client: Client) => Promise<Verdict> };
 }
 
 /** A healthy volume under emulation on two busy processors. */
@@ -120,6 +124,9 @@ export const SCENARIOS: readonly Scenario[] = [
     stallMs: 60_000,
     play: async (stage) => {
       await stage.load();
+      await stage.guest.must(
+        "echo 80 >/proc/sys/vm/dirty_ratio; echo 70 >/proc/sys/vm/dirty_background_ratio",
+      );
       const flood = stage.guest.must(
         "for i in 1 2 3; do dd if=/dev/zero of=/mnt/flood$i bs=1M count=24 2>&1 || exit 1; done; sync",
         240_000,
@@ -129,6 +136,14 @@ export const SCENARIOS: readonly Scenario[] = [
       await loseReplica(stage, 0, 2000);
       await flood;
     },
+  },
+  {
+    name: "one-host",
+    about:
+      "server, in 256 MiB, replicas and the mounted device on one host whose memory is full of dirty data",
+    clients: "all",
+    stallMs: 120_000,
+    play: { alone: oneHost },
   },
   {
     name: "between-mounts",
@@ -160,11 +175,13 @@ export const SCENARIOS: readonly Scenario[] = [
     play: async (stage) => {
       await stage.load();
       await killServer(stage);
-      await stage.guest.must("sleep 2");
-      // The device takes no more; what waits in it is let go by detaching.
-      await stage.detach();
+      await sleep(2000);
+      // The device takes no more. What waits in it is let go by disconnecting, as an administrator would; it is
+      // free for the next time when nobody has it open any more.
+      await stage.guest.must(DISCONNECT);
       await stage.stopWriters();
-      await stage.guest.run("umount /mnt || umount -l /mnt");
+      await stage.unmount();
+      await stage.guest.until(IS_GONE);
       await stage.attach();
       // Once, for the journal; from then on there must be nothing to mend.
       const { status, output } = await stage.guest.run(`e2fsck -fp ${DEVICE}`);
@@ -197,7 +214,7 @@ export const SCENARIOS: readonly Scenario[] = [
       stage.rig.server?.child.kill("SIGSTOP");
       await sleep(500);
       await killServer(stage);
-      await stage.progress(undefined, undefined, 120_000);
+      await stage.progress(120_000);
     },
   },
   {
@@ -225,7 +242,7 @@ export const SCENARIOS: readonly Scenario[] = [
       for (const program of stage.rig.downstairs) await program?.stop("SIGKILL");
       await stage.rig.startAll();
       await stage.startServer();
-      await stage.progress(undefined, undefined, 120_000);
+      await stage.progress(120_000);
     },
   },
 ];

@@ -6,7 +6,7 @@ import { Rig } from "../acceptance/rig.js";
 import { TestProxy } from "../kit/proxy.js";
 import { BLOCK_SIZE, type Client, DEVICE, EXPORT } from "./clients.js";
 import type { Kernel } from "./kernels.js";
-import { Machine } from "./machine.js";
+import { HOST, Machine } from "./machine.js";
 import { type Counts, complaints, Writer, type WriterPlan } from "./writers.js";
 
 // What every scenario stands on: three downstairs and a server on this machine, a guest that attached the volume
@@ -67,18 +67,19 @@ export class Stage {
   }
 
   static async open(kernel: Kernel, client: Client, options: StageOptions = {}): Promise<Stage> {
+    const { memory } = options;
+    const programs = client.programs();
     const stage = new Stage(client);
+    const booting = Machine.boot(kernel, {
+      programs,
+      ...(memory === undefined ? {} : { memory }),
+    });
     try {
-      const { memory } = options;
-      const booting = Machine.boot(kernel, {
-        programs: client.programs(),
-        ...(memory === undefined ? {} : { memory }),
-      });
-      booting.catch(() => {});
       await stage.#serve(options.proxies === true);
       stage.#guest = await booting;
       return stage;
     } catch (error) {
+      await booting.then((guest) => guest.kill()).catch(() => {});
       await stage.close();
       throw error;
     }
@@ -120,7 +121,7 @@ export class Stage {
   // ---- in the guest
 
   attach(): Promise<void> {
-    return this.client.attach(this.guest, this.rig.nbdPort);
+    return this.client.attach(this.guest, { host: HOST, port: this.rig.nbdPort });
   }
   detach(): Promise<void> {
     return this.client.detach(this.guest);
@@ -142,24 +143,22 @@ export class Stage {
   }
 
   /** Two writers on files of their own, one around the page cache and one through it. */
-  async write(prefix = ""): Promise<readonly Writer[]> {
+  async write(prefix = ""): Promise<void> {
     const plans: WriterPlan[] = [
       { name: `${prefix}direct`, path: "", slots: SLOTS, threads: 4, mode: "direct" },
       { name: `${prefix}buffered`, path: "", slots: SLOTS, threads: 2, mode: "buffered" },
     ];
-    const writers = plans.map(
-      (plan) => new Writer(this.guest, { ...plan, path: `${MOUNT}/${plan.name}` }),
-    );
-    for (const writer of writers) {
+    for (const plan of plans) {
+      const writer = new Writer(this.guest, { ...plan, path: `${MOUNT}/${plan.name}` });
       await writer.start();
       this.writers.push(writer);
     }
-    await this.progress(writers);
-    return writers;
+    await this.progress();
   }
-  /** Every writer gets on. */
-  async progress(writers = this.writers, count = 40, timeoutMs = 90_000): Promise<void> {
-    await Promise.all(writers.map((writer) => writer.progress(count, timeoutMs)));
+  /** Every writer that runs gets on. */
+  async progress(timeoutMs = 90_000, count = 40): Promise<void> {
+    const running = this.writers.filter(({ isStopped }) => !isStopped);
+    await Promise.all(running.map((writer) => writer.progress(count, timeoutMs)));
   }
   /** Attached, formatted, mounted and written to. */
   async load(): Promise<void> {
