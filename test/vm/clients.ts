@@ -67,7 +67,7 @@ async function supervise(
     ...more,
   ];
   await guest.must(`${words.join(" ")} >/run/attach.log 2>&1 & echo $! >/run/attach.pid`);
-  await guest.until(`grep -q attached /run/attach.log || { cat /run/attach.log; false; }`);
+  await guest.until(`grep -q .attached. /run/attach.log || { cat /run/attach.log; false; }`);
   await guest.until(IS_ATTACHED);
 }
 async function detachSupervised(guest: Machine): Promise<void> {

@@ -1,7 +1,5 @@
 import { execFileSync } from "node:child_process";
 import {
-  accessSync,
-  constants,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -11,15 +9,12 @@ import {
   rmSync,
   writeFileSync,
 } from "node:fs";
-import { homedir } from "node:os";
 import { join } from "node:path";
+import { Apt, cacheFolder } from "./apt.js";
 import { inOrder } from "./modules.js";
 
-// Kernels from Debian's packages: downloaded by apt with lists and caches of our own (the machine's
-// configuration is read, never changed; nothing is installed), unpacked, and kept in a cache folder.
-//
-// cache/apt/            lists, downloaded packages
-// cache/kernels/NAME/   vmlinuz, modules/NN-name.ko; complete once it is there (made aside and renamed)
+// Kernels from Debian's packages, unpacked and kept in the cache: kernels/NAME/ holds vmlinuz, and modules/NN-name.ko in the order
+// of loading. A folder is complete once it is there, as it is made aside and renamed.
 
 /** Lines of kernels: the oldest that Debian 12 and Proxmox 8's age have, and the newest to be had. */
 export const LINES = {
@@ -41,9 +36,6 @@ export interface Kernel {
 /** What a guest needs beyond what is built in; ext4's own needs come along. */
 const MODULES = ["virtio_pci", "virtio_net", "virtio_blk", "ext4", "nbd"];
 const PACKAGE = /^linux-image-(\d+\.\d+\S*-cloud-amd64)$/;
-/** Suites of Debian that are asked when the machine's own have no kernel of a line. */
-const OTHER_SUITES = ["bookworm", "bookworm-backports", "trixie", "trixie-backports"];
-
 const numbersOf = (version: string): number[] => (version.match(/\d+/g) ?? []).map(Number);
 function newer(a: string, b: string): number {
   const [x, y] = [numbersOf(a), numbersOf(b)];
@@ -61,88 +53,6 @@ export function newestOf(line: Line, packages: readonly string[]): string | unde
     .filter((version) => version !== undefined)
     .filter((version) => !version.includes("rc") && LINES[line](numbersOf(version)))
     .sort(newer)[0];
-}
-
-/** $TRIVET_VM_CACHE, else ~/.cache/trivet-vm, else below build. */
-export function cacheFolder(): string {
-  const named = process.env.TRIVET_VM_CACHE;
-  if (named) return named;
-  try {
-    accessSync(homedir(), constants.W_OK);
-    return join(homedir(), ".cache", "trivet-vm");
-  } catch {
-    return join(process.cwd(), "build", "vm");
-  }
-}
-
-class Apt {
-  readonly #folder: string;
-  readonly #options: string[] = [];
-
-  constructor(folder: string) {
-    this.#folder = folder;
-    for (const name of ["lists/partial", "archives/partial"])
-      mkdirSync(join(folder, name), { recursive: true });
-    const settings = {
-      "Dir::State::lists": join(folder, "lists"),
-      "Dir::Cache": folder,
-      "Dir::Cache::archives": "archives",
-      "Acquire::Languages": "none",
-      "Acquire::Retries": "2",
-      // Without it apt, as root, downloads as a user who may not write here.
-      ...(process.getuid?.() === 0 ? { "APT::Sandbox::User": "root" } : {}),
-    };
-    for (const [key, value] of Object.entries(settings))
-      this.#options.push("-o", `${key}=${value}`);
-  }
-  #run(program: string, args: readonly string[]): string {
-    try {
-      return execFileSync(program, [...this.#options, ...args], {
-        cwd: join(this.#folder, "archives"),
-        encoding: "utf8",
-        stdio: ["ignore", "pipe", "pipe"],
-        maxBuffer: 1 << 26,
-        env: { ...process.env, LC_ALL: "C" },
-      });
-    } catch (error) {
-      const { stderr, code } = error as { stderr?: string; code?: string };
-      throw new Error(
-        `${program} ${args[0]} failed: ${code === "ENOENT" ? "no such program; kernels come from Debian's packages" : stderr}`,
-      );
-    }
-  }
-  update(): void {
-    this.#run("apt-get", ["update", "-q"]);
-  }
-  names(): string[] {
-    return this.#run("apt-cache", ["pkgnames", "linux-image-"]).split("\n");
-  }
-  /** The archive that the machine takes Debian from, with other suites of it. */
-  useOtherSuites(): void {
-    const format = ["indextargets", "--format", "$(REPO_URI) $(LABEL)", "Created-By: Packages"];
-    const lines = this.#run("apt-get", format).split("\n");
-    const archive = lines.find((line) => line.endsWith(" Debian"))?.split(" ")[0];
-    if (archive === undefined) throw new Error("the machine's apt knows no Debian archive");
-    const list = join(this.#folder, "sources.list");
-    const keys = "/usr/share/keyrings/debian-archive-keyring.gpg";
-    const signed = existsSync(keys) ? `[signed-by=${keys}] ` : "";
-    writeFileSync(
-      list,
-      OTHER_SUITES.map((suite) => `deb ${signed}${archive} ${suite} main\n`).join(""),
-    );
-    this.#options.push("-o", `Dir::Etc::SourceList=${list}`, "-o", "Dir::Etc::SourceParts=-");
-    this.update();
-  }
-  /** Path of the package file. */
-  download(name: string): string {
-    const folder = join(this.#folder, "archives");
-    const find = (): string | undefined =>
-      readdirSync(folder).find((file) => file.startsWith(`${name}_`) && file.endsWith(".deb"));
-    if (find() === undefined) this.#run("apt-get", ["download", "-q", name]);
-    const file = find();
-    if (file === undefined) throw new Error(`apt-get download left no file of ${name}`);
-    return join(folder, file);
-  }
 }
 
 function unpack(version: string, deb: string, into: string): void {
