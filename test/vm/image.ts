@@ -78,7 +78,8 @@ class Tree {
   }
 }
 
-function writer(): Buffer {
+/** The writer, compiled. */
+export function buildWriter(): Buffer {
   const folder = mkdtempSync(join(tmpdir(), "trivet-vm-"));
   try {
     const out = join(folder, "writer");
@@ -107,7 +108,7 @@ export function makeImage(
   for (const [name, debian] of Object.entries(PROGRAMS)) tree.program(programPath(name, debian));
   for (const program of more.programs ?? []) tree.program(program);
   for (const program of more.libraries ?? []) tree.libraries(program);
-  tree.file("usr/sbin/writer", writer());
+  tree.file("usr/sbin/writer", buildWriter());
   for (const module of kernel.modules)
     tree.file(`modules/${basename(module)}`, readFileSync(module), 0o644);
   if (existsSync("/etc/mke2fs.conf"))

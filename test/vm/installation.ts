@@ -7,10 +7,11 @@ import {
   readFileSync,
   realpathSync,
   rmSync,
+  writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { programPath } from "./image.js";
+import { buildWriter, programPath } from "./image.js";
 
 // What has been built here, with the Node that runs this, as a disk for a guest.
 
@@ -55,6 +56,7 @@ export function makeDisk(image: string, folder: string, bytes: number): void {
 /** Paths on the disk that `makeInstallation` makes. */
 export const NODE = "node";
 export const TRIVET = "trivet/build/bin/trivet";
+export const WRITER = "writer";
 
 export function makeInstallation(image: string): void {
   const folder = mkdtempSync(join(tmpdir(), "trivet-vm-"));
@@ -64,8 +66,9 @@ export function makeInstallation(image: string): void {
       cpSync(realpathSync(from), join(folder, to), { recursive: true, dereference: true });
     };
     copy(process.execPath, NODE);
-    for (const path of ["package.json", "build/bin", "build/native/Release", "dist/src"])
-      copy(join(ROOT, path), join("trivet", path));
+    const parts = ["package.json", "build/bin", "build/native/Release", "dist/src", "systemd"];
+    for (const path of parts) copy(join(ROOT, path), join("trivet", path));
+    writeFileSync(join(folder, WRITER), buildWriter(), { mode: 0o755 });
     for (const path of packages()) copy(path, join("trivet", path.slice(ROOT.length + 1)));
     const bytes = execFileSync("du", ["-sb", folder], { encoding: "utf8" }).split("\t")[0];
     makeDisk(image, folder, Number(bytes) * 1.2 + (32 << 20));

@@ -55,6 +55,22 @@ export function newestOf(line: Line, packages: readonly string[]): string | unde
     .sort(newer)[0];
 }
 
+/** Debian 13 and later have /lib below /usr. */
+function modulesIn(raw: string, version: string): string {
+  const folder = ["lib", "usr/lib"]
+    .map((lib) => join(raw, lib, "modules", version))
+    .find((path) => existsSync(path));
+  if (folder === undefined) throw new Error(`the package of ${version} has no modules`);
+  return folder;
+}
+
+/** Folder with all modules of a kernel, unpacked below `work`. */
+export function allModules(apt: Apt, { version }: Kernel, work: string): string {
+  const raw = join(work, "kernel");
+  execFileSync("dpkg-deb", ["--extract", apt.download(`linux-image-${version}`), raw]);
+  return modulesIn(raw, version);
+}
+
 function unpack(version: string, deb: string, into: string): void {
   const work = mkdtempSync(`${into}.`);
   try {
@@ -63,12 +79,7 @@ function unpack(version: string, deb: string, into: string): void {
     execFileSync("dpkg-deb", ["--extract", deb, raw]);
     const image = readFileSync(join(raw, "boot", `vmlinuz-${version}`));
     writeFileSync(join(work, "made", "vmlinuz"), image);
-    // Debian 13 and later have /lib below /usr.
-    const folder = ["lib", "usr/lib"]
-      .map((lib) => join(raw, lib, "modules", version))
-      .find((path) => existsSync(path));
-    if (folder === undefined) throw new Error(`the package of ${version} has no modules`);
-    inOrder(folder, MODULES).forEach(({ name, data }, i) => {
+    inOrder(modulesIn(raw, version), MODULES).forEach(({ name, data }, i) => {
       const number = `${i}`.padStart(2, "0");
       writeFileSync(join(work, "made", "modules", `${number}-${name}.ko`), data);
     });

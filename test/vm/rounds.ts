@@ -19,9 +19,6 @@ export interface Row {
   readonly wrong: readonly string[];
 }
 
-export const suits = (scenario: Scenario, client: Client): boolean =>
-  scenario.clients === "all" || (scenario.clients === "reconnecting") === client.reconnects;
-
 /** Never rejects: what goes wrong is in the row. */
 export async function play(scenario: Scenario, client: Client, kernel: Kernel): Promise<Row> {
   const started = Date.now();

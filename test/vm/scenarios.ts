@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import { boots } from "./boots.js";
 import { type Client, DEVICE, DISCONNECT, IS_GONE } from "./clients.js";
 import type { Kernel } from "./kernels.js";
 import { oneHost } from "./one-host.js";
@@ -12,7 +13,7 @@ export interface Scenario {
   /** One line, for people. */
   readonly about: string;
   /** Which clients it makes sense with: those that reconnect, those that do not, or both. */
-  readonly clients: "all" | "reconnecting" | "stock";
+  readonly clients: "all" | "reconnecting" | "stock" | "not adopted";
   readonly stage?: StageOptions;
   /** Whether the writers may see errors: only where the device is lost by design. */
   readonly errors?: boolean;
@@ -21,6 +22,13 @@ export interface Scenario {
   readonly play:
     | ((stage: Stage) => Promise<void>)
     | { readonly alone: (kernel: Kernel, client: Client) => Promise<Verdict> };
+}
+
+/** Whether a client may take part. */
+export function suits({ clients }: Scenario, client: Client): boolean {
+  if (clients === "all") return true;
+  if (clients === "not adopted") return client.name !== "adopted";
+  return (clients === "reconnecting") === client.reconnects;
 }
 
 /** A healthy volume under emulation on two busy processors. */
@@ -144,6 +152,14 @@ export const SCENARIOS: readonly Scenario[] = [
     clients: "all",
     stallMs: 120_000,
     play: { alone: oneHost },
+  },
+  {
+    name: "boots",
+    about:
+      "a Debian that mounts the volume by units: restart and power-off under load, start without network",
+    clients: "not adopted",
+    stallMs: SLOW_MS + 20_000,
+    play: { alone: boots },
   },
   {
     name: "between-mounts",

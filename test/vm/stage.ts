@@ -7,7 +7,7 @@ import { TestProxy } from "../kit/proxy.js";
 import { BLOCK_SIZE, type Client, DEVICE, EXPORT } from "./clients.js";
 import type { Kernel } from "./kernels.js";
 import { HOST, Machine } from "./machine.js";
-import { type Counts, complaints, Writer, type WriterPlan } from "./writers.js";
+import { type Counts, complaints, total, Writer, type WriterPlan } from "./writers.js";
 
 // What every scenario stands on: three downstairs and a server on this machine, a guest that attached the volume
 // and has a file system on it, writers in the guest; and the judgement at the end.
@@ -199,21 +199,15 @@ export class Stage {
     this.#fsck.push(fsck.status === 0 ? "clean" : `status ${fsck.status}`);
     if (fsck.status !== 0) wrong.push(`e2fsck here: ${fsck.text}`);
     let compared = 0;
-    for (const { plan, ledger } of this.writers) {
+    for (const { plan, ledger, acknowledged } of this.writers) {
       const file = join(this.rig.dir, plan.name);
       const dump = `dump ${plan.path.slice(MOUNT.length)} ${file}`;
       await must("/sbin/debugfs", "-R", dump, image);
       wrong.push(...complaints(readFileSync(file), ledger).map((text) => `${plan.name}: ${text}`));
-      compared += ledger.filter((write, i) => i % 2 === 0 && write > 0).length;
+      compared += acknowledged;
     }
     if (compared === 0) wrong.push("nothing was acknowledged");
-    const all = this.writers.map((writer) => writer.last);
-    const counts: Counts = {
-      writes: all.reduce((sum, { writes }) => sum + writes, 0),
-      errors: all.reduce((sum, { errors }) => sum + errors, 0),
-      stallMs: Math.max(...all.map(({ stallMs }) => stallMs)),
-      errno: all.find(({ errno }) => errno !== 0)?.errno ?? 0,
-    };
+    const counts = total(this.writers);
     return { counts, fsck: [...new Set(this.#fsck)].join(", "), compared, wrong };
   }
 }

@@ -21,11 +21,13 @@ export interface WriterPlan {
   readonly slots: number;
   readonly threads: number;
   readonly mode: "direct" | "buffered";
+  /** Where its results go; they outlive a restart of the guest when that is on a disk. */
+  readonly results?: string;
 }
 
 export class Writer {
   readonly plan: WriterPlan;
-  readonly #guest: Machine;
+  #guest: Machine;
   #end: Promise<string> | undefined;
   /** Per slot: newest acknowledged, newest submitted. Known after `stop`. */
   ledger: Uint32Array = new Uint32Array(0);
@@ -37,14 +39,25 @@ export class Writer {
     this.plan = plan;
   }
   get #out(): string {
-    return `/run/${this.plan.name}`;
+    return `${this.plan.results ?? "/run"}/${this.plan.name}`;
+  }
+  get #command(): string {
+    const { path, slots, threads, mode } = this.plan;
+    return `${path} ${slots} ${threads} ${mode} ${this.#out}`;
   }
 
   async start(): Promise<void> {
-    const { path, slots, threads, mode } = this.plan;
-    const command = `echo $$ >${this.#out}.pid; exec writer ${path} ${slots} ${threads} ${mode} ${this.#out}`;
+    const command = `echo $$ >${this.#out}.pid; exec writer ${this.#command}`;
     this.#end = this.#guest.must(command, 3_600_000);
     this.#end.catch(() => {});
+    await this.#guest.until(`[ -e ${this.#out}.now ]`);
+  }
+  /** The same as a service of systemd, which ends it before `mount` is unmounted. `program`: path in the guest. */
+  async startService(program: string, mount: string): Promise<void> {
+    const properties = `-p RequiresMountsFor=${mount} -p KillMode=process`;
+    await this.#guest.must(
+      `systemd-run -q --unit=${this.plan.name} ${properties} ${program} ${this.#command}`,
+    );
     await this.#guest.until(`[ -e ${this.#out}.now ]`);
   }
 
@@ -75,13 +88,44 @@ export class Writer {
       setTimeout(() => reject(new Error(text)), timeoutMs).unref();
     });
     await Promise.race([this.#end, late]);
-    const text = await this.#guest.must(`gzip -c ${this.#out}.ledger | base64`);
-    const bytes = gunzipSync(Buffer.from(text, "base64"));
+    await this.collect(this.#guest);
+    return this.last;
+  }
+
+  /** Fetches what it left when it ended, also from the guest that was started after the one in which it ran. */
+  async collect(guest: Machine): Promise<void> {
+    this.#guest = guest;
+    const bytes = await fetchFile(guest, `${this.#out}.ledger`);
     if (bytes.length !== this.plan.slots * 8) throw new Error("the ledger is not whole");
     this.ledger = new Uint32Array(this.plan.slots * 2).map((_, i) => bytes.readUInt32LE(i * 4));
     this.isStopped = true;
-    return this.counts();
+    await this.counts();
   }
+  /** How many slots must hold something. */
+  get acknowledged(): number {
+    return this.ledger.filter((write, i) => i % 2 === 0 && write > 0).length;
+  }
+  /** Complaints about its file as the guest reads it. */
+  async examine(guest: Machine): Promise<readonly string[]> {
+    const wrong = complaints(await fetchFile(guest, this.plan.path), this.ledger);
+    return wrong.map((text) => `${this.plan.name}: ${text}`);
+  }
+}
+
+/** Small files, or such as are small once they are packed: blocks of the writer repeat what is in them. */
+async function fetchFile(guest: Machine, path: string): Promise<Buffer> {
+  const text = await guest.must(`gzip -c ${path} | base64`);
+  return gunzipSync(Buffer.from(text, "base64"));
+}
+
+export function total(all: readonly Writer[]): Counts {
+  const counts = all.map(({ last }) => last);
+  return {
+    writes: counts.reduce((sum, { writes }) => sum + writes, 0),
+    errors: counts.reduce((sum, { errors }) => sum + errors, 0),
+    stallMs: Math.max(0, ...counts.map(({ stallMs }) => stallMs)),
+    errno: counts.find(({ errno }) => errno !== 0)?.errno ?? 0,
+  };
 }
 
 /**
