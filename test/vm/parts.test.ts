@@ -1,12 +1,12 @@
 import { execFileSync, spawn } from "node:child_process";
-import { lstatSync, mkdtempSync, readFileSync, readlinkSync, rmSync } from "node:fs";
+import { lstatSync, mkdtempSync, readFileSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import t from "tap";
 import { until } from "../interop/tools.js";
 import { archive } from "./cpio.js";
-import { librariesOf, programPath } from "./image.js";
+import { buildWriter, librariesOf, programPath } from "./image.js";
 import { newestOf } from "./kernels.js";
 import { needs } from "./modules.js";
 import { type Row, table } from "./rounds.js";
@@ -129,6 +129,43 @@ t.test("what a file may hold", async (t) => {
   const torn = block(0, 6);
   block(0, 5).copy(torn, 0, 0, 2048);
   t.equal(judge(torn, block(1, 0)), 1, "torn");
+});
+
+t.test("the writer keeps count of what it wrote and of what failed", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "trivet-vm-"));
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+  const program = join(folder, "writer");
+  writeFileSync(program, buildWriter(), { mode: 0o755 });
+  const play = async (path: string): Promise<{ ledger: Uint32Array; now: number[] }> => {
+    const out = join(folder, "out");
+    const child = spawn(program, [path, "64", "3", "buffered", out], { stdio: "inherit" });
+    const ended = new Promise((resolve) => child.once("close", resolve));
+    await sleep(400);
+    child.kill("SIGTERM");
+    t.equal(await ended, 0);
+    const bytes = readFileSync(`${out}.ledger`);
+    const ledger = new Uint32Array(128).map((_, i) => bytes.readUInt32LE(4 * i));
+    return { ledger, now: readFileSync(`${out}.now`, "utf8").split(" ").map(Number) };
+  };
+
+  const file = join(folder, "file");
+  const good = await play(file);
+  t.same(complaints(readFileSync(file), good.ledger), []);
+  t.ok(good.now[0]! >= 8, `${good.now[0]} writes`);
+  t.ok(
+    good.ledger.some((write, i) => i % 2 === 0 && write > 0),
+    "some were acknowledged",
+  );
+  t.same([good.now[1], good.now[4]], [0, 0], "no errors");
+
+  const bad = await play("/dev/full");
+  t.equal(bad.now[0], 0, "no write went well");
+  t.ok(bad.now[1]! >= 3, `${bad.now[1]} errors`);
+  t.equal(bad.now[4], 28, "the first was ENOSPC");
+  t.ok(
+    bad.ledger.every((write, i) => i % 2 === 1 || write === 0),
+    "nothing was acknowledged",
+  );
 });
 
 t.test("the table", async (t) => {
