@@ -15,6 +15,8 @@ export interface Scenario {
   /** Which clients it makes sense with: those that reconnect, those that do not, or both. */
   readonly clients: "all" | "reconnecting" | "stock" | "not adopted";
   readonly stage?: StageOptions;
+  /** A file of the tree without which it is left out. */
+  readonly needs?: string;
   /** Whether the writers may see errors: only where the device is lost by design. */
   readonly errors?: boolean;
   /** The longest call that is accepted. Emulation is slow: this is to tell a stall from a hang. */
@@ -124,6 +126,20 @@ export const SCENARIOS: readonly Scenario[] = [
     },
   },
   {
+    name: "hand-over",
+    about: "five times another process takes the server's place under load",
+    clients: "all",
+    needs: "src/app/control/restart-command.ts",
+    stallMs: SLOW_MS,
+    play: async (stage) => {
+      await stage.load();
+      for (let round = 0; round < 5; round++) {
+        await stage.handOver();
+        await stage.progress();
+      }
+    },
+  },
+  {
     name: "memory",
     about: "a small guest whose memory is full of dirty data loses a replica",
     clients: "all",
@@ -173,7 +189,7 @@ export const SCENARIOS: readonly Scenario[] = [
         await stage.unmount();
         await stage.check();
         await stage.detach();
-        const status = await stage.rig.stopServer();
+        const status = await stage.stopServer();
         if (status !== 0) throw new Error(`the server ended with ${status}`);
         await stage.startServer();
         await stage.attach();
@@ -241,7 +257,7 @@ export const SCENARIOS: readonly Scenario[] = [
     play: async (stage) => {
       await stage.load();
       for (let round = 0; round < 2; round++) {
-        await stage.rig.stopServer();
+        await stage.stopServer();
         await stage.startServer();
         await stage.progress();
       }

@@ -48,6 +48,14 @@ async function must(command: string, ...args: string[]): Promise<string> {
   if (status !== 0) throw new Error(`${command} ${args.join(" ")} ended with ${status}:\n${text}`);
   return text;
 }
+/** It is nobody's child here, so who has ended may still be listed. */
+function runs(pid: number): boolean {
+  try {
+    return !/\) [ZX] /.test(readFileSync(`/proc/${pid}/stat`, "utf8"));
+  } catch {
+    return false;
+  }
+}
 const TRIVET = join(process.cwd(), "build", "bin", "trivet");
 
 export class Stage {
@@ -56,6 +64,8 @@ export class Stage {
   readonly proxies: TestProxy[] = [];
   readonly writers: Writer[] = [];
   #guest: Machine | undefined;
+  /** The process that took over from the one that was started here. */
+  #successor: number | undefined;
   #fsck: string[] = [];
 
   private constructor(client: Client) {
@@ -96,6 +106,8 @@ export class Stage {
   }
   async close(): Promise<void> {
     await this.#guest?.kill();
+    if (this.#successor !== undefined && runs(this.#successor))
+      process.kill(this.#successor, "SIGKILL");
     for (const proxy of this.proxies) proxy.close();
     await this.rig.remove();
   }
@@ -105,6 +117,22 @@ export class Stage {
   }
   async startServer(): Promise<void> {
     await this.rig.serve(["--export", EXPORT, "--control", this.#control, "--arena", "64M"]);
+  }
+  /** Another process takes the server's place, by `trivet restart`. */
+  async handOver(): Promise<void> {
+    const text = await must(TRIVET, "restart", "--control", this.#control, "--json");
+    this.#successor = (JSON.parse(text) as { pid: number }).pid;
+  }
+  /** In order; answers the exit status, which is not known of a successor. */
+  async stopServer(): Promise<number | string | undefined> {
+    const pid = this.#successor;
+    this.#successor = undefined;
+    if (pid !== undefined) {
+      process.kill(pid, "SIGTERM");
+      for (const end = Date.now() + 60_000; runs(pid); await sleep(100))
+        if (Date.now() > end) throw new Error(`process ${pid} has not ended`);
+    }
+    return this.rig.stopServer();
   }
   /** Until all replicas are there and equal, as `trivet status` says. */
   async healthy(): Promise<void> {
@@ -189,7 +217,7 @@ export class Stage {
     const image = join(this.rig.dir, "volume");
     await must("nbdcopy", `nbd://127.0.0.1:${this.rig.nbdPort}/${EXPORT}`, image);
     const wrong: string[] = [];
-    const status = await this.rig.stopServer();
+    const status = await this.stopServer();
     if (status !== 0) wrong.push(`the server ended with ${status}`);
     await this.rig.stopAll();
     const volume = readFileSync(image);
