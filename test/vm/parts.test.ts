@@ -122,6 +122,8 @@ t.test("what a file may hold", async (t) => {
   t.equal(judge(block(0, 5), block(1, 0)), 0, "what was acknowledged, and nothing");
   t.equal(judge(block(0, 7), block(1, 2)), 0, "what was under way");
   t.equal(judge(block(0, 6)), 0, "the file may end early where nothing was acknowledged");
+  t.same(complaints(block(0, 1), Uint32Array.of(1, 1, 0, 0, 0, 0, 0, 9)), [], "long before");
+  t.equal(complaints(Buffer.alloc(0), Uint32Array.of(0, 0, 0, 0, 3, 3)).length, 1);
   t.equal(judge(block(0, 4), block(1, 0)), 1, "older than acknowledged");
   t.equal(judge(block(0, 8), block(1, 0)), 1, "never sent");
   t.equal(judge(block(1, 5), block(1, 0)), 1, "of another place");

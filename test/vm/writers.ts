@@ -137,7 +137,7 @@ export function complaints(content: Buffer, ledger: Uint32Array): string[] {
   for (let slot = 0; slot < ledger.length / 2; slot++) {
     const [acknowledged, submitted] = [ledger[2 * slot]!, ledger[2 * slot + 1]!];
     const data = Buffer.alloc(BLOCK);
-    content.copy(data, 0, slot * BLOCK, (slot + 1) * BLOCK);
+    content.subarray(slot * BLOCK, (slot + 1) * BLOCK).copy(data);
     const write = data.readUInt32LE(4);
     const piece = Buffer.alloc(8);
     piece.writeUInt32LE(slot, 0);
