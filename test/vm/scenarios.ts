@@ -34,7 +34,7 @@ export function suits({ clients }: Scenario, client: Client): boolean {
 }
 
 /** A healthy volume under emulation on two busy processors. */
-const SLOW_MS = 10_000;
+const SLOW_MS = 20_000;
 /** A replica that says nothing is given up after 11 s. */
 const SILENCE_MS = 11_000;
 /** The kernel sends again what was under way when a server died at its next tick. */
