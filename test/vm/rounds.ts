@@ -49,9 +49,11 @@ export async function play(scenario: Scenario, client: Client, kernel: Kernel): 
       bad.push(`the writers saw ${errors} errors, the first with errno ${errno}`);
     if (stallMs > scenario.stallMs)
       bad.push(`a call took ${stallMs} ms, at most ${scenario.stallMs} is accepted`);
+    if (bad.length > 0 && stage !== undefined) bad.push(stage.notes);
     return { ...row, writes, errors, stallMs, fsck, compared, seconds: seconds(), wrong: bad };
   } catch (error) {
-    return { ...row, seconds: seconds(), wrong: [(error as Error).message] };
+    const wrong = [(error as Error).message, ...(stage === undefined ? [] : [stage.notes])];
+    return { ...row, seconds: seconds(), wrong };
   } finally {
     await stage?.close();
   }

@@ -2,7 +2,7 @@ import { execFile } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { Rig } from "../acceptance/rig.js";
+import { type Program, Rig } from "../acceptance/rig.js";
 import { TestProxy } from "../kit/proxy.js";
 import { BLOCK_SIZE, type Client, DEVICE, EXPORT } from "./clients.js";
 import type { Kernel } from "./kernels.js";
@@ -64,6 +64,7 @@ export class Stage {
   readonly proxies: TestProxy[] = [];
   readonly writers: Writer[] = [];
   #guest: Machine | undefined;
+  readonly #servers: Program[] = [];
   /** The process that took over from the one that was started here. */
   #successor: number | undefined;
   #fsck: string[] = [];
@@ -116,7 +117,17 @@ export class Stage {
     return join(this.rig.dir, "control");
   }
   async startServer(): Promise<void> {
-    await this.rig.serve(["--export", EXPORT, "--control", this.#control, "--arena", "64M"]);
+    const args = ["--export", EXPORT, "--control", this.#control, "--arena", "64M"];
+    this.#servers.push(await this.rig.serve(args));
+  }
+  /** What the servers noted, for who looks for a reason. */
+  get notes(): string {
+    return this.#servers
+      .map(({ output }) => output)
+      .join("\n")
+      .split("\n")
+      .slice(-60)
+      .join("\n");
   }
   /** Another process takes the server's place, by `trivet restart`. */
   async handOver(): Promise<void> {
