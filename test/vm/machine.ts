@@ -14,7 +14,7 @@ import type { Kernel } from "./kernels.js";
 /** This machine, seen from a guest. */
 export const HOST = "10.0.2.2";
 const BOOT_TIMEOUT_MS = 300_000;
-const RUN_TIMEOUT_MS = 120_000;
+const RUN_TIMEOUT_MS = 300_000;
 const COMMAND_LINE = "console=ttyS0 panic=-1 loglevel=6 random.trust_cpu=on";
 
 export interface Outcome {

@@ -14,7 +14,7 @@ import { type Counts, complaints, total, Writer, type WriterPlan } from "./write
 
 const GEOMETRY = { blockSize: BLOCK_SIZE, extentSize: 256, extentCount: 128 };
 const MOUNT = "/mnt";
-const HEALTHY_TIMEOUT_MS = 120_000;
+const HEALTHY_TIMEOUT_MS = 300_000;
 const SLOTS = 2048;
 
 export interface StageOptions {
