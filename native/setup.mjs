@@ -42,7 +42,6 @@ const TEST_PACKAGES = {
   fio: "load with verification, by its nbd engine",
   fuse3: "nbdfuse mounts by it",
   "libnbd-bin": "nbdinfo, nbdcopy, nbdfuse: foreign NBD clients",
-  mmdebstrap: "a whole Debian, for virtual machines",
   "nbd-client": "another one, which lists exports, and attaches in virtual machines",
   nbdkit: "a foreign NBD server to compare with",
   "python3-libnbd": "nbdsh: any single request",

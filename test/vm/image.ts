@@ -66,9 +66,6 @@ class Tree {
   /** A program of this machine and its libraries, where the loader looks for them. */
   program(path: string, place = `usr/sbin/${basename(path)}`): void {
     this.file(place, readFileSync(realpathSync(path)));
-    this.libraries(path);
-  }
-  libraries(path: string): void {
     for (const library of librariesOf(path))
       if (!this.#entries.has(library.slice(1)))
         this.file(library.slice(1), readFileSync(realpathSync(library)));
@@ -91,12 +88,8 @@ export function buildWriter(): Buffer {
   }
 }
 
-/** Writes the initramfs to `path`. */
-export function makeImage(
-  path: string,
-  kernel: Kernel,
-  more: { readonly programs?: readonly string[]; readonly libraries?: readonly string[] } = {},
-): void {
+/** Writes the initramfs to `path`. `extra`: further programs of this machine. */
+export function makeImage(path: string, kernel: Kernel, extra: readonly string[] = []): void {
   const tree = new Tree();
   tree.device("dev/console", 5, 1);
   tree.file("init", readFileSync(join(GUEST, "init")));
@@ -106,8 +99,7 @@ export function makeImage(
     throw new Error("busybox is not static (package busybox-static)");
   tree.file("bin/busybox", readFileSync(busybox));
   for (const [name, debian] of Object.entries(PROGRAMS)) tree.program(programPath(name, debian));
-  for (const program of more.programs ?? []) tree.program(program);
-  for (const program of more.libraries ?? []) tree.libraries(program);
+  for (const program of extra) tree.program(program);
   tree.file("usr/sbin/writer", buildWriter());
   for (const module of kernel.modules)
     tree.file(`modules/${basename(module)}`, readFileSync(module), 0o644);

@@ -1,7 +1,7 @@
 import type { Client } from "./clients.js";
 import type { Kernel } from "./kernels.js";
 import type { Scenario } from "./scenarios.js";
-import { Stage, type Verdict } from "./stage.js";
+import { Stage } from "./stage.js";
 
 // One scenario with one client on one kernel, and the table of many.
 
@@ -35,21 +35,16 @@ export async function play(scenario: Scenario, client: Client, kernel: Kernel): 
   const seconds = (): number => (Date.now() - started) / 1000;
   let stage: Stage | undefined;
   try {
-    let verdict: Verdict;
-    if ("alone" in scenario.play) verdict = await scenario.play.alone(kernel, client);
-    else {
-      stage = await Stage.open(kernel, client, scenario.stage);
-      await scenario.play(stage);
-      verdict = await stage.judge();
-    }
-    const { counts, fsck, compared, wrong } = verdict;
+    stage = await Stage.open(kernel, client, scenario.stage);
+    await scenario.play(stage);
+    const { counts, fsck, compared, wrong } = await stage.judge();
     const { writes, errors, stallMs, errno } = counts;
     const bad = [...wrong];
     if (errors > 0 && scenario.errors !== true)
       bad.push(`the writers saw ${errors} errors, the first with errno ${errno}`);
     if (stallMs > scenario.stallMs)
       bad.push(`a call took ${stallMs} ms, at most ${scenario.stallMs} is accepted`);
-    if (bad.length > 0 && stage !== undefined) bad.push(stage.notes);
+    if (bad.length > 0) bad.push(stage.notes);
     return { ...row, writes, errors, stallMs, fsck, compared, seconds: seconds(), wrong: bad };
   } catch (error) {
     const wrong = [(error as Error).message, ...(stage === undefined ? [] : [stage.notes])];

@@ -1,19 +1,16 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { boots } from "./boots.js";
 import { type Client, DEVICE, DISCONNECT, IS_GONE } from "./clients.js";
-import type { Kernel } from "./kernels.js";
-import { oneHost } from "./one-host.js";
-import type { Stage, StageOptions, Verdict } from "./stage.js";
+import type { Stage, StageOptions } from "./stage.js";
 
-// What happens to a volume that a kernel has mounted. Most scenarios bring a stage to where everything runs again;
-// the judgement that follows is the same for all of them.
+// What happens to a volume that a kernel has mounted. A scenario brings the stage to where everything runs again;
+// the judgement that follows is the same for all.
 
 export interface Scenario {
   readonly name: string;
   /** One line, for people. */
   readonly about: string;
   /** Which clients it makes sense with: those that reconnect, those that do not, or both. */
-  readonly clients: "all" | "reconnecting" | "stock" | "not adopted";
+  readonly clients: "all" | "reconnecting" | "stock";
   readonly stage?: StageOptions;
   /** A file of the tree without which it is left out. */
   readonly needs?: string;
@@ -21,15 +18,12 @@ export interface Scenario {
   readonly errors?: boolean;
   /** The longest call that is accepted. Emulation is slow: this is to tell a stall from a hang. */
   readonly stallMs: number;
-  readonly play:
-    | ((stage: Stage) => Promise<void>)
-    | { readonly alone: (kernel: Kernel, client: Client) => Promise<Verdict> };
+  play(stage: Stage): Promise<void>;
 }
 
 /** Whether a client may take part. */
 export function suits({ clients }: Scenario, client: Client): boolean {
   if (clients === "all") return true;
-  if (clients === "not adopted") return client.name !== "adopted";
   return (clients === "reconnecting") === client.reconnects;
 }
 
@@ -160,22 +154,6 @@ export const SCENARIOS: readonly Scenario[] = [
       await loseReplica(stage, 0, 2000);
       await flood;
     },
-  },
-  {
-    name: "one-host",
-    about:
-      "server, in 256 MiB, replicas and the mounted device on one host whose memory is full of dirty data",
-    clients: "all",
-    stallMs: 120_000,
-    play: { alone: oneHost },
-  },
-  {
-    name: "boots",
-    about:
-      "a Debian that mounts the volume by units: restart and power-off under load, start without network",
-    clients: "not adopted",
-    stallMs: SLOW_MS + 20_000,
-    play: { alone: boots },
   },
   {
     name: "between-mounts",
