@@ -85,6 +85,8 @@ export class Stage {
       programs,
       ...(memory === undefined ? {} : { memory }),
     });
+    // Its failure is looked at below, when the rest runs.
+    booting.catch(() => {});
     try {
       await stage.#serve(options.proxies === true);
       stage.#guest = await booting;
