@@ -37,15 +37,18 @@ const BUILD_PACKAGES = {
   make: "runs the native build",
 };
 const TEST_PACKAGES = {
+  "busybox-static": "the shell of virtual machines",
   e2fsprogs: "mkfs.ext4 and e2fsck on a volume",
   fio: "load with verification, by its nbd engine",
   fuse3: "nbdfuse mounts by it",
   "libnbd-bin": "nbdinfo, nbdcopy, nbdfuse: foreign NBD clients",
-  "nbd-client": "another one, which lists exports",
+  "nbd-client": "another one, which lists exports, and attaches in virtual machines",
   nbdkit: "a foreign NBD server to compare with",
   "python3-libnbd": "nbdsh: any single request",
+  "qemu-system-x86": "real kernels, under emulation",
   "qemu-utils": "qemu-img and qemu-io: a second independent client",
   systemd: "systemd-analyze, systemd-sysusers and systemd-tmpfiles judge the units",
+  "xz-utils": "unpacks kernel modules",
 };
 
 function say(text) {

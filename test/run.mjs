@@ -129,7 +129,7 @@ function testFiles(root) {
  * Tests that start whole systems. They wait more than they work, so three at a time; apart from the others, which keep the processors busy.
  * Those that take longest come first, so that none is left alone at the end.
  */
-const WHOLE = ["kill", "power", "acceptance", "interop"].map((name) => `dist/test/${name}/`);
+const WHOLE = ["kill", "power", "acceptance", "vm", "interop"].map((name) => `dist/test/${name}/`);
 
 /** Returns the exit status. */
 export async function runTests(root, parts) {
@@ -155,10 +155,13 @@ export async function runTests(root, parts) {
     else tally.fail(`native: ${native} is missing`);
   }
   if (whole.length > 0) {
-    await tap(root, tally, "whole programs: interop, acceptance, power cuts, kills", whole, [
-      "--jobs=3",
-      `--timeout=${WHOLE_TIMEOUT_S}`,
-    ]);
+    await tap(
+      root,
+      tally,
+      "whole programs: interop, acceptance, power cuts, kills, virtual machines",
+      whole,
+      ["--jobs=3", `--timeout=${WHOLE_TIMEOUT_S}`],
+    );
   } else if (parts.length === 0) tally.fail("whole programs: there are no tests");
 
   if (tally.failures.length > 0) print("\n== what failed");

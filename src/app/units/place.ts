@@ -10,6 +10,7 @@ const SERVICE_PATH = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bi
 const HIDDEN = ["/home", "/root", "/run/user", "/tmp", "/var/tmp"];
 const NEEDED = [
   "build/bin/trivet",
+  "build/native/Release/trivet-attach",
   "build/native/Release/trivet-flusher",
   "dist/src/app/trivet.js",
 ];

@@ -62,8 +62,6 @@ t.test("commands in units are commands that there are", async (t) => {
         const args = words
           .slice(at + 1)
           .map((word) => word.replace(/\$\{ADDRESS\}/, "10.0.0.1").replace(/\$\{PORT\}/, "3810"));
-        const isDevice = args[0] === "attach" || args[0] === "detach";
-        if (isDevice && !known.has(args[0]!)) continue;
         t.equal(parseCommandLine(TRIVET, args).kind, "run", line);
         seen += 1;
       }
