@@ -10,7 +10,15 @@ export const hostClock: Clock = {
       const immediate = setImmediate(run);
       return { cancel: () => clearImmediate(immediate) };
     }
-    const timer = setTimeout(run, delayMs);
+    // Node counts from when the loop began this turn, in whole milliseconds, so its timers come early now and then. Whoever
+    // asks the time then and finds that the moment has not come would wait for ever.
+    const dueMs = performance.now() + delayMs;
+    const fire = (): void => {
+      const leftMs = dueMs - performance.now();
+      if (leftMs > 0) timer = setTimeout(fire, leftMs);
+      else run();
+    };
+    let timer = setTimeout(fire, delayMs);
     return { cancel: () => clearTimeout(timer) };
   },
 };

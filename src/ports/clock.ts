@@ -6,6 +6,6 @@ export interface Clock {
   nowMs(): number;
   /** Seconds since 1970 by the wall clock: for generations only. */
   wallSeconds(): number;
-  /** 0: the next turn of the loop, with no delay beyond that. */
+  /** Never before `nowMs` has grown by so much. 0: the next turn of the loop, with no delay beyond that. */
   after(delayMs: number, run: () => void): Cancel;
 }

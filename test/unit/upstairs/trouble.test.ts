@@ -78,6 +78,31 @@ t.test("an offline replica has a grace: memory and a stall, and then it is repla
   t.equal(stage.stop(), null);
 });
 
+t.test("memory is full, and the grace ends while another one is away for a moment", async (t) => {
+  const stage = active({
+    arenaBytes: 4 * 1024 * 1024,
+    region: { extentSize: 2048 },
+    tuning: { offlineGraceMs: 5000 },
+  });
+  stage.replicas[1]!.crash();
+  stage.world.advance(10);
+  for (let i = 0; i < 60; i++) stage.guest.write(i * 100 * BLOCK, block(i, 100));
+  stage.world.advance(4900);
+  t.ok(stage.guest.waitsForRoom, "there is no room for all");
+  t.same(stage.said("replica.faulted"), [], "it still has time");
+  // This one has everything on disk, so nothing is sent to it when it is back.
+  stage.replicas[2]!.crash();
+  stage.world.advance(500);
+  stage.replicas[2]!.start();
+  t.ok(
+    stage.pass(20_000, () => !stage.guest.waitsForRoom),
+    "nobody waits for ever",
+  );
+  t.equal(stage.said("replica.faulted").length, 1);
+  t.same(stage.violations, []);
+  t.equal(stage.stop(), null);
+});
+
 t.test("bytes count as well as jobs", async (t) => {
   const stage = active({ tuning: { offlineBytesMax: 10 * BLOCK } });
   stage.replicas[0]!.crash();
