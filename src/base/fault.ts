@@ -259,7 +259,10 @@ export const FAULTS = {
     exit: "environment",
     advice: "Use that device, or detach it first: two devices of one volume destroy what is on it.",
   },
-  TRIVET_E_NOT_ATTACHED: { exit: "environment", advice: "trivet attach attaches a volume." },
+  TRIVET_E_NOT_ATTACHED: {
+    exit: "environment",
+    advice: "Attach it first, with trivet attach.",
+  },
   TRIVET_E_BLOCK_SIZE: {
     exit: "data",
     advice: "Give the size that is named with --block-size, here and on every host.",

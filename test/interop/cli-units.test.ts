@@ -42,9 +42,11 @@ function makeRoot(): string {
     recursive: true,
     verbatimSymlinks: true,
   });
-  const programs = ["build/bin/trivet", "build/native/Release/trivet-flusher"].map(
-    (name) => `opt/trivet/${name}`,
-  );
+  const programs = [
+    "build/bin/trivet",
+    "build/native/Release/trivet-attach",
+    "build/native/Release/trivet-flusher",
+  ].map((name) => `opt/trivet/${name}`);
   for (const name of [...programs, "usr/bin/true", "usr/sbin/qm", "bin/sh"]) {
     mkdirSync(dirname(join(root, name)), { recursive: true });
     copyFileSync("/bin/true", join(root, name));

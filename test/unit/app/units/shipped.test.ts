@@ -51,7 +51,6 @@ t.test("the program's place and its Node are written into the units", async (t) 
 });
 
 t.test("commands in units are commands that there are", async (t) => {
-  const known = new Set(TRIVET.commands.map(({ name }) => name));
   let seen = 0;
   for (const name of SERVICES)
     for (const key of ["ExecStart", "ExecStop"])
