@@ -61,6 +61,8 @@ export class BenchVolume {
   ): Promise<BenchVolume> {
     const volume = new BenchVolume(folder, sizeBytes);
     mkdirSync(folder, { recursive: true });
+    for (const signal of ["SIGINT", "SIGTERM"] as const)
+      process.once(signal, () => volume.#abandon());
     try {
       for (let i = 0; i < 3; i++) {
         const replica = {
@@ -170,6 +172,14 @@ export class BenchVolume {
       }
       await sleep(everyMs);
     }
+  }
+
+  /** Somebody has no patience: nothing that was started, and nothing that was written, stays. */
+  #abandon(): never {
+    this.#server?.kill("SIGKILL");
+    for (const { child } of this.#replicas) child?.kill("SIGKILL");
+    for (const path of [this.#memory, this.#folder]) rmSync(path, { recursive: true, force: true });
+    process.exit(1);
   }
 
   async stop(): Promise<void> {
