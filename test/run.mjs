@@ -9,16 +9,17 @@ import { createInterface } from "node:readline";
 
 const UNIT_TIMEOUT_S = 120;
 const WHOLE_TIMEOUT_S = 900;
+const WHOLE_JOBS = 3;
 
 const print = (text) => process.stdout.write(`${text}\n`);
 
 /** Streams the lines of a program's stdout; resolves with its exit status (a signal counts as 128). */
-function lines(root, args, onLine) {
+function lines(root, args, onLine, env = {}) {
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, args, {
       cwd: root,
       stdio: ["ignore", "pipe", "inherit"],
-      env: { ...process.env, NO_COLOR: "1", TAP_SNAPSHOT: "" },
+      env: { ...process.env, NO_COLOR: "1", TAP_SNAPSHOT: "", ...env },
     });
     child.on("error", reject);
     const reader = createInterface({ input: child.stdout });
@@ -63,52 +64,85 @@ async function program(root, tally, name, args) {
 }
 
 /**
- * Test files under tap. Counted are the tests of each file (the first level below it), so that a
- * file with a thousand assertions in a loop does not drown the others.
+ * Reads TAP of test files. Counted are the tests of each file (the first level below it), so that a file with a thousand
+ * assertions in a loop does not drown the others.
  */
+class Report {
+  #block = [];
+  #tests = 0;
+  #bad = 0;
+  #tally;
+  #missing;
+
+  constructor(tally, files) {
+    this.#tally = tally;
+    this.#missing = new Set(files);
+  }
+
+  add(line) {
+    this.#block.push(line);
+    const inner = /^ {4}(not ok|ok) \d+(.*)$/.exec(line);
+    if (inner !== null) {
+      this.#tests += 1;
+      const skipped = / # (skip|to.?do)/i.test(inner[2]);
+      if (inner[1] === "ok" && !skipped) this.#tally.pass();
+      else {
+        this.#bad += 1;
+        this.#tally.fail(inner[2].replace(/^ - /, ""));
+      }
+    }
+    const outer = /^(not ok|ok) \d+ - (\S+)(.*)$/.exec(line);
+    if (outer !== null) this.#file(outer[1], outer[2], outer[3]);
+  }
+  #file(verdict, file, rest) {
+    this.#missing.delete(file);
+    const reasons = [];
+    if (verdict !== "ok" && this.#bad === 0) reasons.push("failed as a whole");
+    if (verdict === "ok" && this.#tests === 0) reasons.push("ran no test");
+    for (const reason of reasons) this.#tally.fail(`${file}: ${reason}`);
+    const wrong = this.#bad > 0 || reasons.length > 0;
+    const time = /time=([\d.]+)ms/.exec(rest)?.[1] ?? "0";
+    print(
+      `${wrong ? "FAILED" : "ok"} ${file.replace(/^dist\/test\//, "")}: ${this.#tests} tests, ${(time / 1000).toFixed(1)} s`,
+    );
+    if (wrong) print(this.#block.join("\n"));
+    this.#block = [];
+    this.#tests = 0;
+    this.#bad = 0;
+  }
+
+  end() {
+    for (const file of this.#missing) this.#tally.fail(`${file}: was not run`);
+    return this.#block.join("\n");
+  }
+}
+
+/** As many at a time as there are processors. */
 async function tap(root, tally, name, files, options) {
   print(`\n== ${name}: ${files.length} files`);
-  const missing = new Set(files);
-  let block = [];
-  let tests = 0;
-  let bad = 0;
-  const status = await lines(
-    root,
-    [realpathSync(join(root, "node_modules/.bin/tap")), "--reporter=tap", ...options, ...files],
-    (line) => {
-      block.push(line);
-      const inner = /^ {4}(not ok|ok) \d+(.*)$/.exec(line);
-      if (inner !== null) {
-        tests += 1;
-        const skipped = / # (skip|to.?do)/i.test(inner[2]);
-        if (inner[1] === "ok" && !skipped) tally.pass();
-        else {
-          bad += 1;
-          tally.fail(inner[2].replace(/^ - /, ""));
-        }
-      }
-      const outer = /^(not ok|ok) \d+ - (\S+)(.*)$/.exec(line);
-      if (outer === null) return;
-      const [, verdict, file, rest] = outer;
-      missing.delete(file);
-      const reasons = [];
-      if (verdict !== "ok" && bad === 0) reasons.push("failed as a whole");
-      if (verdict === "ok" && tests === 0) reasons.push("ran no test");
-      for (const reason of reasons) tally.fail(`${file}: ${reason}`);
-      const wrong = bad > 0 || reasons.length > 0;
-      const time = /time=([\d.]+)ms/.exec(rest)?.[1] ?? "0";
-      print(
-        `${wrong ? "FAILED" : "ok"} ${file.replace(/^dist\/test\//, "")}: ${tests} tests, ${(time / 1000).toFixed(1)} s`,
-      );
-      if (wrong) print(block.join("\n"));
-      block = [];
-      tests = 0;
-      bad = 0;
-    },
-  );
-  for (const file of missing) tally.fail(`${file}: was not run`);
-  if (status !== 0 && tally.failed === 0)
-    tally.fail(`${name} (tap ended with ${status})`, block.join("\n"));
+  const report = new Report(tally, files);
+  const runner = realpathSync(join(root, "node_modules/.bin/tap"));
+  const args = [runner, "--reporter=tap", ...options, ...files];
+  const status = await lines(root, args, (line) => report.add(line));
+  const rest = report.end();
+  if (status !== 0 && tally.failed === 0) tally.fail(`${name} (tap ended with ${status})`, rest);
+}
+
+/** In the order that is given, which tap does not keep; so many at a time. */
+async function inOrder(root, tally, name, files, jobs, timeoutSeconds) {
+  print(`\n== ${name}: ${files.length} files`);
+  const queue = [...files];
+  const worker = async () => {
+    for (let file = queue.shift(); file !== undefined; file = queue.shift()) {
+      const report = new Report(tally, [file]);
+      const started = Date.now();
+      const env = { TAP_TIMEOUT: `${timeoutSeconds}` };
+      const args = ["--enable-source-maps", file];
+      const status = await lines(root, args, (line) => report.add(`    ${line}`), env);
+      report.add(`${status === 0 ? "ok" : "not ok"} 1 - ${file} # time=${Date.now() - started}ms`);
+    }
+  };
+  await Promise.all(Array.from({ length: jobs }, worker));
 }
 
 /** Compiled test files, by their sources: what an earlier build left behind does not count. */
@@ -129,14 +163,15 @@ function testFiles(root) {
  * Tests that start whole systems. They wait more than they work, so three at a time; apart from the others, which keep the processors busy.
  * Those that take longest come first, so that none is left alone at the end.
  */
-const WHOLE = ["kill", "power", "acceptance", "vm", "interop"].map((name) => `dist/test/${name}/`);
+const WHOLE = ["kill/", "power/", "vm/", "acceptance/restart", "acceptance/", "interop/"];
 
 /** Returns the exit status. */
 export async function runTests(root, parts) {
   const chosen = (name) => parts.length === 0 || parts.some((part) => name.includes(part));
   const tally = new Tally();
   const all = testFiles(root).filter(chosen);
-  const whole = WHOLE.flatMap((folder) => all.filter((file) => file.startsWith(folder)));
+  const isOf = (place) => (file) => file.startsWith(`dist/test/${place}`);
+  const whole = [...new Set(WHOLE.flatMap((place) => all.filter(isOf(place))))];
   const others = all.filter((file) => !whole.includes(file));
 
   const biome = realpathSync(join(root, "node_modules/.bin/biome"));
@@ -155,13 +190,8 @@ export async function runTests(root, parts) {
     else tally.fail(`native: ${native} is missing`);
   }
   if (whole.length > 0) {
-    await tap(
-      root,
-      tally,
-      "whole programs: interop, acceptance, power cuts, kills, virtual machines",
-      whole,
-      ["--jobs=3", `--timeout=${WHOLE_TIMEOUT_S}`],
-    );
+    const name = "whole programs: interop, acceptance, power cuts, kills, virtual machines";
+    await inOrder(root, tally, name, whole, WHOLE_JOBS, WHOLE_TIMEOUT_S);
   } else if (parts.length === 0) tally.fail("whole programs: there are no tests");
 
   if (tally.failures.length > 0) print("\n== what failed");
