@@ -4,21 +4,25 @@
 //   node test/run.mjs [PARTS OF NAMES]   only stages and test files whose name contains one of the parts
 import { spawn } from "node:child_process";
 import { existsSync, readdirSync, realpathSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 
 const UNIT_TIMEOUT_S = 120;
 const WHOLE_TIMEOUT_S = 900;
+const HANGING_S = 60;
 const WHOLE_JOBS = 3;
 
 const print = (text) => process.stdout.write(`${text}\n`);
 
 /** Streams the lines of a program's stdout; resolves with its exit status (a signal counts as 128). */
-function lines(root, args, onLine, env = {}) {
+function lines(root, args, onLine, { env = {}, timeout = 0 } = {}) {
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, args, {
       cwd: root,
       stdio: ["ignore", "pipe", "inherit"],
+      timeout,
+      killSignal: "SIGKILL",
       env: { ...process.env, NO_COLOR: "1", TAP_SNAPSHOT: "", ...env },
     });
     child.on("error", reject);
@@ -64,85 +68,52 @@ async function program(root, tally, name, args) {
 }
 
 /**
- * Reads TAP of test files. Counted are the tests of each file (the first level below it), so that a file with a thousand
- * assertions in a loop does not drown the others.
+ * Test files, so many at a time, in the order that is given. Each is started as it is: what tap's own runner would load into each
+ * (for types, mocks, coverage) takes longer than most of them, and it sorts them by name.
  */
-class Report {
-  #block = [];
-  #tests = 0;
-  #bad = 0;
-  #tally;
-  #missing;
-
-  constructor(tally, files) {
-    this.#tally = tally;
-    this.#missing = new Set(files);
-  }
-
-  add(line) {
-    this.#block.push(line);
-    const inner = /^ {4}(not ok|ok) \d+(.*)$/.exec(line);
-    if (inner !== null) {
-      this.#tests += 1;
-      const skipped = / # (skip|to.?do)/i.test(inner[2]);
-      if (inner[1] === "ok" && !skipped) this.#tally.pass();
-      else {
-        this.#bad += 1;
-        this.#tally.fail(inner[2].replace(/^ - /, ""));
-      }
-    }
-    const outer = /^(not ok|ok) \d+ - (\S+)(.*)$/.exec(line);
-    if (outer !== null) this.#file(outer[1], outer[2], outer[3]);
-  }
-  #file(verdict, file, rest) {
-    this.#missing.delete(file);
-    const reasons = [];
-    if (verdict !== "ok" && this.#bad === 0) reasons.push("failed as a whole");
-    if (verdict === "ok" && this.#tests === 0) reasons.push("ran no test");
-    for (const reason of reasons) this.#tally.fail(`${file}: ${reason}`);
-    const wrong = this.#bad > 0 || reasons.length > 0;
-    const time = /time=([\d.]+)ms/.exec(rest)?.[1] ?? "0";
-    print(
-      `${wrong ? "FAILED" : "ok"} ${file.replace(/^dist\/test\//, "")}: ${this.#tests} tests, ${(time / 1000).toFixed(1)} s`,
-    );
-    if (wrong) print(this.#block.join("\n"));
-    this.#block = [];
-    this.#tests = 0;
-    this.#bad = 0;
-  }
-
-  end() {
-    for (const file of this.#missing) this.#tally.fail(`${file}: was not run`);
-    return this.#block.join("\n");
-  }
-}
-
-/** As many at a time as there are processors. */
-async function tap(root, tally, name, files, options) {
-  print(`\n== ${name}: ${files.length} files`);
-  const report = new Report(tally, files);
-  const runner = realpathSync(join(root, "node_modules/.bin/tap"));
-  const args = [runner, "--reporter=tap", ...options, ...files];
-  const status = await lines(root, args, (line) => report.add(line));
-  const rest = report.end();
-  if (status !== 0 && tally.failed === 0) tally.fail(`${name} (tap ended with ${status})`, rest);
-}
-
-/** In the order that is given, which tap does not keep; so many at a time. */
-async function inOrder(root, tally, name, files, jobs, timeoutSeconds) {
+async function tap(root, tally, name, files, jobs, timeoutSeconds) {
   print(`\n== ${name}: ${files.length} files`);
   const queue = [...files];
   const worker = async () => {
-    for (let file = queue.shift(); file !== undefined; file = queue.shift()) {
-      const report = new Report(tally, [file]);
-      const started = Date.now();
-      const env = { TAP_TIMEOUT: `${timeoutSeconds}` };
-      const args = ["--enable-source-maps", file];
-      const status = await lines(root, args, (line) => report.add(`    ${line}`), env);
-      report.add(`${status === 0 ? "ok" : "not ok"} 1 - ${file} # time=${Date.now() - started}ms`);
-    }
+    for (let file = queue.shift(); file !== undefined; file = queue.shift())
+      await testFile(root, tally, file, timeoutSeconds);
   };
   await Promise.all(Array.from({ length: jobs }, worker));
+}
+
+/** Counted are the outermost tests of a file, so that one with a thousand assertions in a loop does not drown the others. */
+async function testFile(root, tally, file, timeoutSeconds) {
+  const started = Date.now();
+  const output = [];
+  let tests = 0;
+  let bad = 0;
+  const onLine = (line) => {
+    output.push(line);
+    const [, verdict, rest] = /^(not ok|ok) \d+(.*)$/.exec(line) ?? [];
+    if (verdict === undefined) return;
+    tests += 1;
+    const skipped = / # (skip|to.?do)/i.test(rest);
+    if (verdict === "ok" && !skipped) tally.pass();
+    else {
+      bad += 1;
+      tally.fail(rest.replace(/^ - /, ""));
+    }
+  };
+  const args = ["--enable-source-maps", file];
+  const status = await lines(root, args, onLine, {
+    env: { TAP_TIMEOUT: `${timeoutSeconds}` },
+    // It ends itself, unless it hangs so that it cannot.
+    timeout: (timeoutSeconds + HANGING_S) * 1000,
+  });
+  const reasons = [];
+  if (status !== 0 && bad === 0) reasons.push(`failed as a whole (status ${status})`);
+  if (status === 0 && tests === 0) reasons.push("ran no test");
+  for (const reason of reasons) tally.fail(`${file}: ${reason}`);
+  const wrong = bad > 0 || reasons.length > 0;
+  const seconds = ((Date.now() - started) / 1000).toFixed(1);
+  const short = file.replace(/^dist\/test\//, "");
+  print(`${wrong ? "FAILED" : "ok"} ${short}: ${tests} tests, ${seconds} s`);
+  if (wrong) print(output.join("\n"));
 }
 
 /** Compiled test files, by their sources: what an earlier build left behind does not count. */
@@ -178,9 +149,8 @@ export async function runTests(root, parts) {
   if (chosen("lint"))
     await program(root, tally, "lint", [biome, "check", "--error-on-warnings", "."]);
   if (others.length > 0) {
-    await tap(root, tally, "unit, golden, property and tidy tests", others, [
-      `--timeout=${UNIT_TIMEOUT_S}`,
-    ]);
+    const name = "unit, golden, property and tidy tests";
+    await tap(root, tally, name, others, availableParallelism(), UNIT_TIMEOUT_S);
   }
   if (chosen("simulator"))
     await program(root, tally, "simulator", ["dist/test/sim/command.js", "--ci"]);
@@ -191,7 +161,7 @@ export async function runTests(root, parts) {
   }
   if (whole.length > 0) {
     const name = "whole programs: interop, acceptance, power cuts, kills, virtual machines";
-    await inOrder(root, tally, name, whole, WHOLE_JOBS, WHOLE_TIMEOUT_S);
+    await tap(root, tally, name, whole, WHOLE_JOBS, WHOLE_TIMEOUT_S);
   } else if (parts.length === 0) tally.fail("whole programs: there are no tests");
 
   if (tally.failures.length > 0) print("\n== what failed");

@@ -8,7 +8,7 @@ import { ledgers, type Managed, Scene } from "./restart-scene.js";
 // A service manager that keeps descriptors over a restart, as systemd does: the server ends, another one starts, and the clients of the
 // first are those of the second.
 
-const RESTARTS = Number(process.env.RESTARTS ?? 3);
+const RESTARTS = Number(process.env.RESTARTS ?? 2);
 
 async function begin(t: Test, ...more: string[]): Promise<{ scene: Scene; manager: Managed }> {
   const scene = new Scene();

@@ -8,7 +8,7 @@ import { isThere, ledgers, run, Scene, until } from "./restart-scene.js";
 // `trivet restart` under load: one process takes over from the other, and clients notice nothing but a short wait. How long it was is said,
 // and never judged, as it depends on the machine.
 
-const RESTARTS = Number(process.env.RESTARTS ?? 4);
+const RESTARTS = Number(process.env.RESTARTS ?? 3);
 const shown = (all: readonly number[]): string => all.map((ms) => `${Math.round(ms)}`).join(" ");
 
 for (const ack of ["quorum", "buffered"])

@@ -1,7 +1,11 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import type { NbdClient } from "./client.js";
 import type { Ledger } from "./ledger.js";
 
-/** A client that writes without a pause, 32 requests deep, in a part of the volume of its own, and remembers how long a request took at most. */
+/** Between two requests of each of the 32. More would only keep the processors busy. */
+const PAUSE_MS = 10;
+
+/** A client that writes all the time, up to 32 requests deep, in a part of the volume of its own, and remembers how long a request took at most. */
 export class Steady {
   readonly ledger: Ledger;
   readonly client: NbdClient;
@@ -41,6 +45,7 @@ export class Steady {
       const result = await work;
       this.longestMs = Math.max(this.longestMs, performance.now() - startedMs);
       this.requests += 1;
+      await sleep(PAUSE_MS);
       return result;
     };
     const from = this.#fromByte;
