@@ -37,6 +37,13 @@ t.test("a wrong command ends with 2 and says why", async (t) => {
   t.equal(campaign("--help").stdout, `${HELP}\n`);
 });
 
+t.test("a machine that cannot play it is told so", async (t) => {
+  const env = { PATH: import.meta.dirname };
+  const { status, stderr } = spawnSync(process.execPath, [CAMPAIGN], { encoding: "utf8", env });
+  t.equal(status, 4, stderr);
+  t.match(stderr, /^(network namespaces take root: .*|the program ip is missing: .*)\n$/);
+});
+
 t.test("the commands are those that are documented", async (t) => {
   const root = join(import.meta.dirname, "../../..");
   const pages = ["README.md", "systemd/README.md"].map((page) =>

@@ -9,9 +9,10 @@ export class Sheet {
   readonly wrong: string[] = [];
   /** Seen by the writer that had to see none. */
   errors = 0;
-  /** The longest request of that writer; where a host was lost, the time between the last answer of the one and the first of the other. */
+  /** The longest request of that writer. */
   stallMs = 0;
-  stall: "request" | "takeover" | "none" = "request";
+  /** From the last answer of a host that was lost to the moment at which the other served. */
+  takeoverMs: number | undefined;
   seconds = 0;
 
   constructor(title: string) {
@@ -38,13 +39,10 @@ function paragraph(name: string, text: string): string[] {
 
 const ms = (value: number): string => `${Math.round(value)} ms`;
 
-function writerLine({ errors, stallMs, stall }: Sheet): string[] {
-  if (stall === "none") return [];
-  const longest =
-    stall === "request"
-      ? `longest stall ${ms(stallMs)}`
-      : `${ms(stallMs)} from the last answer of the one host to the first of the other`;
-  return [`${errors} errors, ${longest}`];
+function writerLine({ errors, stallMs, takeoverMs }: Sheet): string {
+  const line = `${errors} errors, longest stall ${ms(stallMs)}`;
+  if (takeoverMs === undefined) return line;
+  return `served again ${ms(takeoverMs)} after the last answer of the host that was lost; then ${line}`;
 }
 
 export function page(head: readonly string[], sheets: readonly Sheet[], acts: number): string {
@@ -54,7 +52,7 @@ export function page(head: readonly string[], sheets: readonly Sheet[], acts: nu
     const title = `${`${i + 1}`.padStart(2)} ${sheet.title} (${sheet.seconds.toFixed(0)} s)`;
     lines.push("", `${title.padEnd(WIDTH - verdict.length - 1)} ${verdict}`);
     if (sheet.done.length > 0) lines.push(...paragraph("done", sheet.done.join("; ")));
-    for (const text of writerLine(sheet)) lines.push(...paragraph("writer", text));
+    lines.push(...paragraph("writer", writerLine(sheet)));
     if (sheet.status.length > 0) lines.push(...paragraph("status", sheet.status.join("; ")));
     if (sheet.found.length > 0) lines.push(...paragraph("found", sheet.found.join("; ")));
     for (const text of sheet.wrong) lines.push(...paragraph("wrong", text));

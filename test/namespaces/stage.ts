@@ -55,8 +55,6 @@ export class Stage {
   readonly book = new Book(BLOCKS);
   /** The one that must see no error. */
   writer: Writer | undefined;
-  /** The one in a host that was cut off, and how many writes it had acknowledged when the other host had the volume. */
-  cut: { readonly writer: Writer; readonly writes: number } | undefined;
   readonly #folders = { disk: makeFolder(), memory: makeRuntimeFolder() };
   readonly #writers: Writer[] = [];
   readonly #seed: number;
@@ -141,14 +139,15 @@ export class Stage {
   async serve(host: Host): Promise<void> {
     await this.start(host).prints(READY);
   }
-  /** What `trivet status photos` says, in one line, with its exit status. */
+  /** What `trivet status photos` says, in one line: exit status, first line, worst problem. */
   async status(host: Host): Promise<string> {
     const { status, stdout, stderr } = await host.machine.run(DOCUMENTED.status);
     const lines = stdout.split("\n");
     const first = lines[0]?.replace(/^volume\s+/, "") ?? "";
-    const problems = lines.filter((line) => line.startsWith("! "));
-    const said = [first, ...problems].filter(Boolean).join(" ");
-    return `${status}: ${said === "" ? stderr.trim() : said}`;
+    const [problem, ...more] = lines.filter((line) => line.startsWith("! "));
+    const rest = more.length > 0 ? `(and ${more.length} more)` : undefined;
+    const said = [first, problem?.replace("! ", "– "), rest].filter(Boolean).join(" ");
+    return `${status}: ${said === "" ? stderr.split(":")[0] : said}`;
   }
   async report(host: Host): Promise<StatusReport> {
     return JSON.parse(await this.#json(host)) as StatusReport;
@@ -168,8 +167,9 @@ export class Stage {
     return Buffer.concat(pieces);
   }
   /** Write logs that were put aside. */
-  logsAside(host: Host): string[] {
-    return readdirSync(host.machine.path(`${STATE}/`)).filter((name) => name.endsWith(".log"));
+  logsAside(host: Host): number {
+    const folder = host.machine.path(STATE);
+    return readdirSync(folder).filter((name) => name.endsWith(".log")).length;
   }
 
   // ---- the writer
