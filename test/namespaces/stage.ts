@@ -215,9 +215,9 @@ export class Stage {
   ): Promise<void> {
     for (const end = performance.now() + timeoutMs; ; await sleep(LOOK_MS)) {
       const writer = this.writer?.catchUp();
-      if (await test()) return;
       if (writer !== undefined && (writer.errors.length > 0 || hasEnded(writer.program)))
         throw new Error(`the writer saw an error: ${writer.errors[0] ?? said(writer.program)}`);
+      if (await test()) return;
       if (performance.now() > end) throw new Error(`${timeoutMs / 1000} s and not yet: ${what}`);
     }
   }
