@@ -67,7 +67,8 @@ export class Ledger {
   }
 }
 
-function imageOf(block: number, number: number): Buffer {
+/** What a block holds after that write; 0: never written. */
+export function imageOf(block: number, number: number): Buffer {
   if (number === 0) return Buffer.alloc(BLOCK_BYTES);
   const piece = Buffer.alloc(8);
   piece.writeUInt32LE(block, 0);
