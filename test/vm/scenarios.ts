@@ -1,16 +1,18 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Client, DEVICE, DISCONNECT, IS_GONE } from "./clients.js";
-import type { Stage, StageOptions } from "./stage.js";
+import type { Kernel } from "./kernels.js";
+import type { Stage, StageOptions, Verdict } from "./stage.js";
+import { boot } from "./systems.js";
 
-// What happens to a volume that a kernel has mounted. A scenario brings the stage to where everything runs again;
-// the judgement that follows is the same for all.
+// What happens to a volume that a kernel has mounted. Most scenarios bring a stage to where everything runs again; the
+// judgement that follows is the same for all of these. Whole systems judge themselves.
 
 export interface Scenario {
   readonly name: string;
   /** One line, for people. */
   readonly about: string;
-  /** Which clients it makes sense with: those that reconnect, those that do not, or both. */
-  readonly clients: "all" | "reconnecting" | "stock";
+  /** Which clients it makes sense with: those that reconnect, those that do not, or both; what our units use. */
+  readonly clients: "all" | "reconnecting" | "stock" | "units";
   readonly stage?: StageOptions;
   /** A file of the tree without which it is left out. */
   readonly needs?: string;
@@ -18,12 +20,15 @@ export interface Scenario {
   readonly errors?: boolean;
   /** The longest call that is accepted. Emulation is slow: this is to tell a stall from a hang. */
   readonly stallMs: number;
-  play(stage: Stage): Promise<void>;
+  readonly play:
+    | ((stage: Stage) => Promise<void>)
+    | { readonly system: (kernel: Kernel, rounds: number) => Promise<Verdict> };
 }
 
 /** Whether a client may take part. */
 export function suits({ clients }: Scenario, client: Client): boolean {
   if (clients === "all") return true;
+  if (clients === "units") return client.name === "trivet-attach";
   return (clients === "reconnecting") === client.reconnects;
 }
 
@@ -254,5 +259,12 @@ export const SCENARIOS: readonly Scenario[] = [
       await stage.startServer();
       await stage.progress(120_000);
     },
+  },
+  {
+    name: "unit-boot",
+    about: "a Debian starts, and units serve, attach and mount the volume",
+    clients: "units",
+    stallMs: SLOW_MS,
+    play: { system: boot },
   },
 ];
