@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type Client, DEVICE, DISCONNECT, IS_GONE } from "./clients.js";
 import type { Kernel } from "./kernels.js";
 import type { Stage, StageOptions, Verdict } from "./stage.js";
-import { boot } from "./systems.js";
+import { boot, shutdown } from "./systems.js";
 
 // What happens to a volume that a kernel has mounted. Most scenarios bring a stage to where everything runs again; the
 // judgement that follows is the same for all of these. Whole systems judge themselves.
@@ -39,6 +39,8 @@ const SILENCE_MS = 11_000;
 /** The kernel sends again what was under way when a server died at its next tick. */
 const KERNEL_TICK_MS = 30_000;
 const OUTAGE_MS = 3000;
+/** A whole system, which does much besides, on the same two processors. */
+const SYSTEM_MS = 60_000;
 
 async function loseReplica(stage: Stage, i: number, awayMs: number): Promise<void> {
   await stage.rig.downstairs[i]?.stop("SIGKILL");
@@ -264,7 +266,14 @@ export const SCENARIOS: readonly Scenario[] = [
     name: "unit-boot",
     about: "a Debian starts, and units serve, attach and mount the volume",
     clients: "units",
-    stallMs: SLOW_MS,
+    stallMs: SYSTEM_MS,
     play: { system: boot },
+  },
+  {
+    name: "unit-shutdown",
+    about: "a Debian is switched off under load, with dirty data for the mounted device",
+    clients: "units",
+    stallMs: SYSTEM_MS,
+    play: { system: shutdown },
   },
 ];
