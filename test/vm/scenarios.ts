@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type Client, DEVICE, DISCONNECT, IS_GONE } from "./clients.js";
 import type { Kernel } from "./kernels.js";
 import type { Stage, StageOptions, Verdict } from "./stage.js";
-import { boot, shutdown } from "./systems.js";
+import { boot, killed, late, shutdown } from "./systems.js";
 
 // What happens to a volume that a kernel has mounted. Most scenarios bring a stage to where everything runs again; the
 // judgement that follows is the same for all of these. Whole systems judge themselves.
@@ -275,5 +275,19 @@ export const SCENARIOS: readonly Scenario[] = [
     clients: "units",
     stallMs: SYSTEM_MS,
     play: { system: shutdown },
+  },
+  {
+    name: "unit-late",
+    about: "a Debian starts without network and replicas, which come later",
+    clients: "units",
+    stallMs: SYSTEM_MS,
+    play: { system: late },
+  },
+  {
+    name: "unit-killed",
+    about: "systemd's server and supervising process are killed under load",
+    clients: "units",
+    stallMs: SYSTEM_MS + OUTAGE_MS + 2 * KERNEL_TICK_MS,
+    play: { system: killed },
   },
 ];
