@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type Client, DEVICE, DISCONNECT, IS_GONE } from "./clients.js";
 import type { Kernel } from "./kernels.js";
 import type { Stage, StageOptions, Verdict } from "./stage.js";
-import { boot, killed, late, shutdown } from "./systems.js";
+import { boot, killed, late, reboots, shutdown } from "./systems.js";
 
 // What happens to a volume that a kernel has mounted. Most scenarios bring a stage to where everything runs again; the
 // judgement that follows is the same for all of these. Whole systems judge themselves.
@@ -275,6 +275,13 @@ export const SCENARIOS: readonly Scenario[] = [
     clients: "units",
     stallMs: SYSTEM_MS,
     play: { system: shutdown },
+  },
+  {
+    name: "unit-reboots",
+    about: "a Debian is started again under load, ten times (--rounds)",
+    clients: "units",
+    stallMs: SYSTEM_MS,
+    play: { system: reboots },
   },
   {
     name: "unit-late",

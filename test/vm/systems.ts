@@ -62,6 +62,22 @@ export const shutdown = (kernel: Kernel): Promise<Verdict> =>
     return system.verdict();
   });
 
+/** Started again under load, over and over. */
+export const reboots = (kernel: Kernel, rounds: number): Promise<Verdict> =>
+  withSystem(kernel, async (system) => {
+    await system.boot();
+    await system.mounted();
+    for (let round = 1; round <= rounds; round++) {
+      await system.load(`round${round}`);
+      await system.end("reboot");
+      await system.boot();
+      await system.mounted();
+      await system.judgeLastEnd();
+      await system.judgeWriters();
+    }
+    return system.verdict();
+  });
+
 /** Without network and replicas, which come later, one after the other. */
 export const late = (kernel: Kernel): Promise<Verdict> =>
   withSystem(kernel, async (system) => {
