@@ -88,8 +88,15 @@ export function buildWriter(): Buffer {
   }
 }
 
-/** Writes the initramfs to `path`. `extra`: further programs of this machine. */
-export function makeImage(path: string, kernel: Kernel, extra: readonly string[] = []): void {
+export interface ImageParts {
+  /** Further programs of this machine. */
+  readonly programs?: readonly string[];
+  /** Texts by path, put into a whole system before it is started. */
+  readonly files?: Readonly<Record<string, string>>;
+}
+
+/** Writes the initramfs to `path`. */
+export function makeImage(path: string, kernel: Kernel, parts: ImageParts = {}): void {
   const tree = new Tree();
   tree.device("dev/console", 5, 1);
   tree.file("init", readFileSync(join(GUEST, "init")));
@@ -99,7 +106,9 @@ export function makeImage(path: string, kernel: Kernel, extra: readonly string[]
     throw new Error("busybox is not static (package busybox-static)");
   tree.file("bin/busybox", readFileSync(busybox));
   for (const [name, debian] of Object.entries(PROGRAMS)) tree.program(programPath(name, debian));
-  for (const program of extra) tree.program(program);
+  for (const program of parts.programs ?? []) tree.program(program);
+  for (const [name, text] of Object.entries(parts.files ?? {}))
+    tree.file(`files${name}`, Buffer.from(text), 0o644);
   tree.file("usr/sbin/writer", buildWriter());
   for (const module of kernel.modules)
     tree.file(`modules/${basename(module)}`, readFileSync(module), 0o644);

@@ -64,6 +64,13 @@ function modulesIn(raw: string, version: string): string {
   return folder;
 }
 
+/** Folder with all modules of a kernel, unpacked below `work`. */
+export function allModules(apt: Apt, { version }: Kernel, work: string): string {
+  const raw = join(work, "kernel");
+  execFileSync("dpkg-deb", ["--extract", apt.download(`linux-image-${version}`), raw]);
+  return modulesIn(raw, version);
+}
+
 function unpack(version: string, deb: string, into: string): void {
   const work = mkdtempSync(`${into}.`);
   try {

@@ -2,9 +2,10 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createConnection, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Program } from "../acceptance/rig.js";
-import { makeImage, programPath } from "./image.js";
+import { type ImageParts, makeImage, programPath } from "./image.js";
 import type { Kernel } from "./kernels.js";
 
 // A virtual machine under emulation, and commands in it over its second serial line (guest/agent). The first
@@ -14,6 +15,10 @@ import type { Kernel } from "./kernels.js";
 export const HOST = "10.0.2.2";
 const BOOT_TIMEOUT_MS = 300_000;
 const RUN_TIMEOUT_MS = 300_000;
+/** A whole system on two busy processors. */
+const SYSTEM_BOOT_TIMEOUT_MS = 900_000;
+// On a busy machine the emulated timer is late, which the kernel would take for a broken board.
+const COMMAND_LINE = "console=ttyS0 panic=-1 loglevel=6 random.trust_cpu=on no_timer_check";
 
 export interface Outcome {
   readonly status: number;
@@ -26,12 +31,16 @@ interface Waiting {
   readonly fail: (error: Error) => void;
 }
 
-export interface MachineOptions {
+export interface MachineOptions extends ImageParts {
   /** MiB */
   readonly memory?: number;
   readonly processors?: number;
-  /** Further programs of this machine that the guest has. */
-  readonly programs?: readonly string[];
+  /** Images, seen as /dev/vda and so on; those that end with .qcow2 are in that format. */
+  readonly disks?: readonly string[];
+  /** The first disk holds a whole system, which is started. */
+  readonly isSystem?: boolean;
+  /** Starts without a network. */
+  readonly isUnplugged?: boolean;
 }
 
 export class Machine {
@@ -47,7 +56,7 @@ export class Machine {
   private constructor(dir: string, kernel: Kernel, options: MachineOptions) {
     this.#dir = dir;
     const initrd = join(dir, "initrd");
-    makeImage(initrd, kernel, options.programs);
+    makeImage(initrd, kernel, options);
     const words = [
       ["-accel", "tcg,thread=multi"],
       ["-cpu", "max"],
@@ -56,12 +65,17 @@ export class Machine {
       ["-display", "none", "-monitor", "none", "-no-reboot", "-nodefaults"],
       ["-kernel", kernel.image],
       ["-initrd", initrd],
-      // On a busy machine the emulated timer is late, which the kernel would take for a broken board.
-      ["-append", "console=ttyS0 panic=-1 loglevel=6 random.trust_cpu=on no_timer_check"],
+      ["-append", `${COMMAND_LINE}${options.isSystem === true ? " root=/dev/vda" : ""}`],
       ["-serial", `file:${this.#console}`],
       ["-chardev", `socket,id=agent,path=${this.#socket},server=on,wait=off`],
       ["-serial", "chardev:agent"],
-      ["-nic", "user,model=virtio-net-pci"],
+      ["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,id=card"],
+      ["-qmp", `unix:${this.#control},server=on,wait=off`],
+      ...(options.disks ?? []).map((file) => {
+        const format = file.endsWith(".qcow2") ? "qcow2" : "raw";
+        return ["-drive", `file=${file},format=${format},if=virtio,cache=unsafe`];
+      }),
+      ...(options.isUnplugged === true ? ["-S"] : []),
     ];
     // It must not outlive a test that was killed.
     const command = [programPath("qemu-system-x86_64", "qemu-system-x86"), ...words.flat()];
@@ -73,6 +87,9 @@ export class Machine {
   }
   get #socket(): string {
     return join(this.#dir, "agent.sock");
+  }
+  get #control(): string {
+    return join(this.#dir, "control.sock");
   }
   get #console(): string {
     return join(this.#dir, "console.log");
@@ -86,7 +103,12 @@ export class Machine {
         machine.#ready = resolve;
       });
       await machine.#connect();
-      await machine.#within(BOOT_TIMEOUT_MS, "the guest to boot", ready);
+      if (options.isUnplugged === true) {
+        await machine.plug(false);
+        await machine.#command({ execute: "cont" });
+      }
+      const limit = options.isSystem === true ? SYSTEM_BOOT_TIMEOUT_MS : BOOT_TIMEOUT_MS;
+      await machine.#within(limit, "the guest to boot", ready);
       return machine;
     } catch (error) {
       const text = `${(error as Error).message}\n${machine.console()}`;
@@ -175,9 +197,9 @@ export class Machine {
     return output;
   }
   /** Polls until a command succeeds. */
-  async until(command: string, timeoutMs = 60_000): Promise<string> {
-    for (const end = Date.now() + timeoutMs; ; await sleep(200)) {
-      const { status, output } = await this.run(command);
+  async until(command: string, timeoutMs = 60_000, pauseMs = 200): Promise<string> {
+    for (const end = Date.now() + timeoutMs; ; await sleep(pauseMs)) {
+      const { status, output } = await this.run(command, Math.max(timeoutMs, RUN_TIMEOUT_MS));
       if (status === 0) return output;
       if (Date.now() > end)
         throw new Error(`"${command}" in the guest did not hold within ${timeoutMs} ms\n${output}`);
@@ -202,6 +224,38 @@ export class Machine {
   }
   tail(lines = 30): string {
     return this.console().split("\n").slice(-lines).join("\n");
+  }
+
+  /** Pulls the guest's network cable, or puts it back. */
+  async plug(up: boolean): Promise<void> {
+    await this.#command({ execute: "set_link", arguments: { name: "card", up } });
+  }
+  /** One command of QEMU's monitor protocol. */
+  async #command(command: object): Promise<void> {
+    const socket = createConnection(this.#control);
+    try {
+      const lines = createInterface({ input: socket })[Symbol.asyncIterator]();
+      for (const text of [undefined, { execute: "qmp_capabilities" }, command]) {
+        if (text !== undefined) socket.write(`${JSON.stringify(text)}\n`);
+        for (;;) {
+          const { value, done } = await lines.next();
+          if (done === true) throw new Error("the machine's monitor is gone");
+          const answer = JSON.parse(value) as { error?: { desc: string }; event?: string };
+          if (answer.error !== undefined) throw new Error(answer.error.desc);
+          if (answer.event === undefined) break;
+        }
+      }
+    } finally {
+      socket.destroy();
+    }
+  }
+
+  /** Waits until it has switched itself off, or begun to start again: both end it. */
+  async ended(timeoutMs: number): Promise<void> {
+    const late = sleep(timeoutMs, true, { ref: false });
+    const isLate = await Promise.race([this.#qemu.exited.then(() => false), late]);
+    if (isLate)
+      throw new Error(`it has not ended within ${timeoutMs} ms\n${await this.#blocked()}`);
   }
 
   /** Switches the guest off as by its button, and waits. */

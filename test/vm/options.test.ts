@@ -17,11 +17,12 @@ t.test("what is asked for", async (t) => {
       lines: ["6.1", "new"],
       clients: undefined,
       refresh: false,
+      rounds: 10,
     },
   });
-  t.same(read(["memory", "--kernel", "6.1", "--client", "adopted", "--refresh"]), {
+  t.same(read(["memory", "--kernel", "6.1", "--client", "adopted", "--refresh", "--rounds", "3"]), {
     kind: "play",
-    plan: { scenarios: ["memory"], lines: ["6.1"], clients: ["adopted"], refresh: true },
+    plan: { scenarios: ["memory"], lines: ["6.1"], clients: ["adopted"], refresh: true, rounds: 3 },
   });
 });
 
@@ -31,6 +32,8 @@ t.test("a wrong command ends with 2 and says what there is", async (t) => {
     [["--kernel", "5.10"], "6.1, new"],
     [["--client", "qemu"], "nbd-client, adopted, trivet-attach"],
     [["--frob"], "--frob"],
+    [["--rounds", "0"], "from 1 to 1000"],
+    [["--rounds", "many"], "many"],
     [["--kernel"], "--kernel"],
     [["device-lost", "--client", "adopted", "--kernel"], "--kernel"],
   ] as const) {

@@ -1,6 +1,7 @@
 import { parseArgs } from "node:util";
 import { CLIENTS } from "./clients.js";
 import { isLine, LINES, type Line } from "./kernels.js";
+import { ROUNDS } from "./rounds.js";
 import { SCENARIOS } from "./scenarios.js";
 
 // The command line of `npm run vm`.
@@ -11,12 +12,14 @@ export interface Plan {
   /** Undefined: all that this tree has. */
   readonly clients: readonly string[] | undefined;
   readonly refresh: boolean;
+  readonly rounds: number;
 }
 export type Asked =
   | { readonly kind: "play"; readonly plan: Plan }
   | { readonly kind: "show"; readonly text: string }
   | { readonly kind: "wrong"; readonly text: string };
 
+const ROUNDS_MAX = 1000;
 const LINE_NAMES = Object.keys(LINES).join(", ");
 const CLIENT_NAMES = CLIENTS.map(({ name }) => name).join(", ");
 
@@ -27,6 +30,7 @@ Usage: npm run vm -- [SCENARIO...] [options]
 Options:
       --kernel LINE   Only this line of kernels: ${LINE_NAMES} (may be repeated)
       --client NAME   Only attached in this way: ${CLIENT_NAMES} (may be repeated)
+      --rounds N      How often unit-reboots starts its system again (${ROUNDS})
       --refresh       Ask Debian's archive for newer kernels than those in the cache
       --list          Print the scenarios
   -h, --help          Print this text
@@ -63,9 +67,12 @@ export function read(args: readonly string[]): Asked {
   for (const name of values.client ?? [])
     if (!CLIENTS.some((client) => client.name === name))
       return wrong(`there is no client ${name}: ${CLIENT_NAMES}`);
+  const rounds = Number(values.rounds ?? ROUNDS);
+  if (!Number.isInteger(rounds) || rounds < 1 || rounds > ROUNDS_MAX)
+    return wrong(`--rounds is "${values.rounds}", expected a number from 1 to ${ROUNDS_MAX}`);
   const scenarios = positionals.length > 0 ? positionals : known;
   const refresh = values.refresh === true;
-  return { kind: "play", plan: { scenarios, lines, clients: values.client, refresh } };
+  return { kind: "play", plan: { scenarios, lines, clients: values.client, refresh, rounds } };
 }
 
 function parse(args: readonly string[]) {
@@ -76,6 +83,7 @@ function parse(args: readonly string[]) {
       kernel: { type: "string", multiple: true },
       client: { type: "string", multiple: true },
       refresh: { type: "boolean" },
+      rounds: { type: "string" },
       list: { type: "boolean" },
       help: { type: "boolean", short: "h" },
     },

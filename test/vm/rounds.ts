@@ -1,7 +1,7 @@
 import type { Client } from "./clients.js";
 import type { Kernel } from "./kernels.js";
 import type { Scenario } from "./scenarios.js";
-import { Stage } from "./stage.js";
+import { Stage, type Verdict } from "./stage.js";
 
 // One scenario with one client on one kernel, and the table of many.
 
@@ -19,8 +19,16 @@ export interface Row {
   readonly wrong: readonly string[];
 }
 
+/** How often a system is started again, when nothing else is said. */
+export const ROUNDS = 10;
+
 /** Never rejects: what goes wrong is in the row. */
-export async function play(scenario: Scenario, client: Client, kernel: Kernel): Promise<Row> {
+export async function play(
+  scenario: Scenario,
+  client: Client,
+  kernel: Kernel,
+  rounds = ROUNDS,
+): Promise<Row> {
   const started = Date.now();
   const row = {
     scenario: scenario.name,
@@ -35,16 +43,21 @@ export async function play(scenario: Scenario, client: Client, kernel: Kernel): 
   const seconds = (): number => (Date.now() - started) / 1000;
   let stage: Stage | undefined;
   try {
-    stage = await Stage.open(kernel, client, scenario.stage);
-    await scenario.play(stage);
-    const { counts, fsck, compared, wrong } = await stage.judge();
+    let verdict: Verdict;
+    if ("system" in scenario.play) verdict = await scenario.play.system(kernel, rounds);
+    else {
+      stage = await Stage.open(kernel, client, scenario.stage);
+      await scenario.play(stage);
+      verdict = await stage.judge();
+    }
+    const { counts, fsck, compared, wrong } = verdict;
     const { writes, errors, stallMs, errno } = counts;
     const bad = [...wrong];
     if (errors > 0 && scenario.errors !== true)
       bad.push(`the writers saw ${errors} errors, the first with errno ${errno}`);
     if (stallMs > scenario.stallMs)
       bad.push(`a call took ${stallMs} ms, at most ${scenario.stallMs} is accepted`);
-    if (bad.length > 0) bad.push(stage.notes);
+    if (bad.length > 0 && stage !== undefined) bad.push(stage.notes);
     return { ...row, writes, errors, stallMs, fsck, compared, seconds: seconds(), wrong: bad };
   } catch (error) {
     const wrong = [(error as Error).message, ...(stage === undefined ? [] : [stage.notes])];

@@ -1,16 +1,18 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Client, DEVICE, DISCONNECT, IS_GONE } from "./clients.js";
-import type { Stage, StageOptions } from "./stage.js";
+import type { Kernel } from "./kernels.js";
+import type { Stage, StageOptions, Verdict } from "./stage.js";
+import { boot, killed, late, reboots, shutdown } from "./systems.js";
 
-// What happens to a volume that a kernel has mounted. A scenario brings the stage to where everything runs again;
-// the judgement that follows is the same for all.
+// What happens to a volume that a kernel has mounted. Most scenarios bring a stage to where everything runs again; the
+// judgement that follows is the same for all of these. Whole systems judge themselves.
 
 export interface Scenario {
   readonly name: string;
   /** One line, for people. */
   readonly about: string;
-  /** Which clients it makes sense with: those that reconnect, those that do not, or both. */
-  readonly clients: "all" | "reconnecting" | "stock";
+  /** Which clients it makes sense with: those that reconnect, those that do not, or both; what our units use. */
+  readonly clients: "all" | "reconnecting" | "stock" | "units";
   readonly stage?: StageOptions;
   /** A file of the tree without which it is left out. */
   readonly needs?: string;
@@ -18,12 +20,15 @@ export interface Scenario {
   readonly errors?: boolean;
   /** The longest call that is accepted. Emulation is slow: this is to tell a stall from a hang. */
   readonly stallMs: number;
-  play(stage: Stage): Promise<void>;
+  readonly play:
+    | ((stage: Stage) => Promise<void>)
+    | { readonly system: (kernel: Kernel, rounds: number) => Promise<Verdict> };
 }
 
 /** Whether a client may take part. */
 export function suits({ clients }: Scenario, client: Client): boolean {
   if (clients === "all") return true;
+  if (clients === "units") return client.name === "trivet-attach";
   return (clients === "reconnecting") === client.reconnects;
 }
 
@@ -34,6 +39,8 @@ const SILENCE_MS = 11_000;
 /** The kernel sends again what was under way when a server died at its next tick. */
 const KERNEL_TICK_MS = 30_000;
 const OUTAGE_MS = 3000;
+/** A whole system, which does much besides, on the same two processors. */
+const SYSTEM_MS = 60_000;
 
 async function loseReplica(stage: Stage, i: number, awayMs: number): Promise<void> {
   await stage.rig.downstairs[i]?.stop("SIGKILL");
@@ -254,5 +261,40 @@ export const SCENARIOS: readonly Scenario[] = [
       await stage.startServer();
       await stage.progress(120_000);
     },
+  },
+  {
+    name: "unit-boot",
+    about: "a Debian starts, and units serve, attach and mount the volume",
+    clients: "units",
+    stallMs: SYSTEM_MS,
+    play: { system: boot },
+  },
+  {
+    name: "unit-shutdown",
+    about: "a Debian is switched off under load, with dirty data for the mounted device",
+    clients: "units",
+    stallMs: SYSTEM_MS,
+    play: { system: shutdown },
+  },
+  {
+    name: "unit-reboots",
+    about: "a Debian is started again under load, ten times (--rounds)",
+    clients: "units",
+    stallMs: SYSTEM_MS,
+    play: { system: reboots },
+  },
+  {
+    name: "unit-late",
+    about: "a Debian starts without network and replicas, which come later",
+    clients: "units",
+    stallMs: SYSTEM_MS,
+    play: { system: late },
+  },
+  {
+    name: "unit-killed",
+    about: "systemd's server and supervising process are killed under load",
+    clients: "units",
+    stallMs: SYSTEM_MS + OUTAGE_MS + 2 * KERNEL_TICK_MS,
+    play: { system: killed },
   },
 ];

@@ -21,6 +21,8 @@ export interface WriterPlan {
   readonly slots: number;
   readonly threads: number;
   readonly mode: "direct" | "buffered";
+  /** Where its results go; they outlive a restart of the guest when that is on a disk. */
+  readonly results?: string;
 }
 
 export class Writer {
@@ -37,7 +39,7 @@ export class Writer {
     this.plan = plan;
   }
   get #out(): string {
-    return `/run/${this.plan.name}`;
+    return `${this.plan.results ?? "/run"}/${this.plan.name}`;
   }
   get #command(): string {
     const { path, slots, threads, mode } = this.plan;
@@ -50,6 +52,15 @@ export class Writer {
     this.#end.catch(() => {});
     await this.#guest.until(`[ -e ${this.#out}.now ]`);
   }
+  /** The same as a service of systemd, which ends it before `mount` is unmounted. `program`: path in the guest. */
+  async startService(program: string, mount: string): Promise<void> {
+    const properties = `-p RequiresMountsFor=${mount} -p KillMode=process`;
+    await this.#guest.must(
+      `systemd-run -q --unit=${this.plan.name} ${properties} ${program} ${this.#command}`,
+    );
+    await this.#guest.until(`[ -e ${this.#out}.now ]`);
+  }
+
   async counts(): Promise<Counts> {
     const text = await this.#guest.must(`cat ${this.#out}.now`);
     const [writes = 0, errors = 0, longest = 0, underWay = 0, errno = 0] = text
@@ -93,6 +104,11 @@ export class Writer {
   /** How many slots must hold something. */
   get acknowledged(): number {
     return this.ledger.filter((write, i) => i % 2 === 0 && write > 0).length;
+  }
+  /** Complaints about its file as the guest reads it. */
+  async examine(guest: Machine): Promise<readonly string[]> {
+    const wrong = complaints(await fetchFile(guest, this.plan.path), this.ledger);
+    return wrong.map((text) => `${this.plan.name}: ${text}`);
   }
 }
 
