@@ -1,10 +1,11 @@
 import { chownSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { isThere, kill } from "../acceptance/restart-scene.js";
+import { within } from "../kit/within.js";
 import { type Database, Failure, type Found } from "./database.js";
 import type { Account } from "./needs.js";
 import { isSevere, Logbook, rateOf } from "./pgbench-log.js";
-import { command, Daemon, type Settings, until, within } from "./programs.js";
+import { command, Daemon, type Settings, until } from "./programs.js";
 
 // PostgreSQL, with pgbench as its client: several connections at work, whose log names every transaction whose commit has returned.
 

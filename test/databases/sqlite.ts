@@ -1,7 +1,8 @@
 import { join } from "node:path";
+import { within } from "../kit/within.js";
 import { Book, CREATE, ENTRIES, receipt, transaction, VALUES } from "./book.js";
 import { type Database, Failure, type Found } from "./database.js";
-import { command, Daemon, within } from "./programs.js";
+import { command, Daemon } from "./programs.js";
 
 // SQLite by its own shell: one transaction after the other, each committed when the shell has said so.
 

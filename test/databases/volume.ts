@@ -2,8 +2,9 @@ import { readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { isThere, kill } from "../acceptance/restart-scene.js";
 import { Rig, trivet } from "../acceptance/rig.js";
+import { within } from "../kit/within.js";
 import type { Incident } from "./incidents.js";
-import { command, pause, until, within } from "./programs.js";
+import { command, pause, until } from "./programs.js";
 
 // The volume: a server and three downstairs on loopback, and what is done to them.
 

@@ -1,8 +1,9 @@
+import { within } from "../kit/within.js";
 import { DOCUMENTED } from "./documented.js";
 import { type Act, account } from "./judge.js";
 import { nowMs } from "./notes.js";
 import type { Sheet } from "./page.js";
-import { type Host, type Stage, within } from "./stage.js";
+import type { Host, Stage } from "./stage.js";
 import type { Writer } from "./writer.js";
 
 // Acts about hosts: the volume goes from one to the other, and the one that lost it must not touch it again.
@@ -47,7 +48,7 @@ async function fenced(stage: Stage, sheet: Sheet, host: Host, logsBefore: number
   const { name } = host.machine;
   const server = host.server!;
   const started = performance.now();
-  const status = await within(FENCED_MS, `the end of ${name}'s server`, server.exited);
+  const status = await within(`the end of ${name}'s server`, FENCED_MS, server.exited);
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
   const hasSaid = server.output.includes("TRIVET_E_SUPERSEDED");
   const aside = stage.logsAside(host) - logsBefore;
@@ -131,7 +132,7 @@ const cutHost = ({ title, from, until }: Cut): Act => ({
       `the switch drops all of ${name}, links up, its processes run; "${DOCUMENTED.serve}" on ${heir.machine.name}; ${until === "noticed" ? "when the old server has noticed" : "soon"} the switch forwards again`,
     );
     await fenced(stage, sheet, lost, logs);
-    await within(30_000, `the end of ${name}'s writer`, old.program.exited);
+    await within(`the end of ${name}'s writer`, 30_000, old.program.exited);
     if (old.catchUp().writes !== writes)
       sheet.wrong.push(
         `${name} acknowledged ${old.writes - writes} writes after it was superseded`,

@@ -6,6 +6,7 @@ import { NbdClient } from "../acceptance/client.js";
 import { type Program, READY } from "../acceptance/rig.js";
 import { BLOCK_BYTES } from "../kill/ledger.js";
 import { makeFolder, makeRuntimeFolder } from "../kit/folders.js";
+import { within } from "../kit/within.js";
 import { Book } from "./book.js";
 import {
   BOXES,
@@ -195,7 +196,7 @@ export class Stage {
   async stopWriter(): Promise<void> {
     const writer = this.writer!;
     this.writer = undefined;
-    const status = await within(120_000, "the end of the writer", writer.stop());
+    const status = await within("the end of the writer", 120_000, writer.stop());
     if (status !== 0 || writer.errors.length > 0)
       throw new Error(
         `the writer ended with ${status}: ${writer.errors[0] ?? said(writer.program)}`,
@@ -237,7 +238,7 @@ export class Stage {
       ...this.boxes.map(({ machine, region }) => ({ name: machine.name, program: region! })),
     ];
     for (const { name, program } of programs) {
-      const status = await within(90_000, `the end of ${name}`, program.stop("SIGTERM"));
+      const status = await within(`the end of ${name}`, 90_000, program.stop("SIGTERM"));
       if (status !== 0) wrong.push(`${name} ended with ${status}: ${said(program)}`);
     }
     return wrong;
@@ -269,15 +270,3 @@ const hasEnded = ({ child }: Program): boolean =>
   child.exitCode !== null || child.signalCode !== null;
 const said = ({ output }: Program, lines = 5): string =>
   output.trim().split("\n").slice(-lines).join("\n");
-
-export async function within<T>(ms: number, what: string, work: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, fail) => {
-    timer = setTimeout(() => fail(new Error(`${what} took more than ${ms / 1000} s`)), ms);
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
