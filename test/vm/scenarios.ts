@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Client, DEVICE, DISCONNECT, IS_GONE } from "./clients.js";
 import type { Kernel } from "./kernels.js";
+import { oneHost } from "./one-host.js";
 import type { Stage, StageOptions, Verdict } from "./stage.js";
-import { boot, killed, late, reboots, shutdown } from "./systems.js";
+import { boot, killed, late, reboots, shutdown, upgrade } from "./systems.js";
 
 // What happens to a volume that a kernel has mounted. Most scenarios bring a stage to where everything runs again; the
 // judgement that follows is the same for all of these. Whole systems judge themselves.
@@ -291,10 +292,26 @@ export const SCENARIOS: readonly Scenario[] = [
     play: { system: late },
   },
   {
+    name: "unit-upgrade",
+    about: "systemctl restart, trivet restart and a new version while fio writes and verifies",
+    clients: "units",
+    stallMs: SYSTEM_MS + KERNEL_TICK_MS,
+    play: { system: upgrade },
+  },
+  {
     name: "unit-killed",
     about: "systemd's server and supervising process are killed under load",
     clients: "units",
     stallMs: SYSTEM_MS + OUTAGE_MS + 2 * KERNEL_TICK_MS,
     play: { system: killed },
+  },
+  {
+    name: "one-host",
+    about:
+      "server in 256 MiB, replicas and the device on a host whose memory is full of dirty data",
+    clients: "units",
+    // What is written directly queues behind the flood.
+    stallMs: 240_000,
+    play: { system: oneHost },
   },
 ];

@@ -1,4 +1,5 @@
 import t from "tap";
+import { readRuns } from "./fio.js";
 import { stopComplaints, trouble } from "./journal.js";
 
 // The judgement of whole systems, without one.
@@ -55,4 +56,21 @@ t.test("what must not be said", async (t) => {
     "systemd[1]: systemd-networkd-wait-online.service: Failed with result 'exit-code'.",
   ];
   t.same(trouble([...bad, ...good].join("\n")), bad);
+});
+
+const RUN =
+  "3;fio-3.33;verify;0;0;256;42666;10666;6;54;199;75.6;24.2;4;723;515.0;116.4;1.0%=4;5.0%=362;10.0%=464;20.0%=481;30.0%=493;40.0%=497;50.0%=509;60.0%=522;70.0%=528;80.0%=544;90.0%=684;95.0%=700;99.0%=724;99.5%=724;99.9%=724;99.95%=724;99.99%=724;0%=0;0%=0;0%=0;92;797;590.7;113.3;0;0;0.0%;0.0;0.0;256;36571;9142;7;62;448;91.9;51.0;4;1500;588.8;121.8;1.0%=4";
+
+t.test("runs of fio", async (t) => {
+  const good = readRuns(`${RUN}\nstatus 0\n${RUN}\nstatus 0\n`);
+  t.same(good, { runs: 2, writes: 0, errors: 0, stallMs: 1.5, errno: 0, said: [] });
+  t.equal(readRuns(`${RUN.replace(";4;723;", ";4;9000;")}\nstatus 0`).stallMs, 9, "a read");
+  const failed = RUN.replace("verify;0;0;", "verify;0;84;");
+  const said = "verify: bad magic header 0, wanted acca at file /srv/photos/fio offset 4096";
+  const bad = readRuns(`${RUN}\nstatus 0\n${said}\n${failed}\nstatus 1\n`);
+  t.same(bad.said, [said, "status 1"]);
+  t.equal(bad.errno, 84);
+  t.equal(bad.errors, 2);
+  t.equal(readRuns(`${RUN}\nstatus 0\nstatus 137\n`).errors, 2, "one was killed");
+  t.equal(readRuns("").runs, 0);
 });

@@ -1,10 +1,12 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { run } from "../acceptance/rig.js";
+import { Fio } from "./fio.js";
 import { programPath } from "./image.js";
+import { PROGRAM, TRIVET } from "./installation.js";
 import type { Kernel } from "./kernels.js";
 import type { Verdict } from "./stage.js";
 import { System } from "./system.js";
-import { BEFORE_IS_THERE, MOUNT, START_TIMEOUT_MS, UNITS } from "./template.js";
+import { BEFORE_IS_THERE, MOUNT, START_TIMEOUT_MS, UNITS, VOLUME } from "./template.js";
 
 // What happens to whole systems, whose volume is a mounted device by units.
 
@@ -122,6 +124,43 @@ async function aroundServer(system: System, what: string, act: () => Promise<voi
   if ((await guest.must(mount)) !== before)
     system.complain(`the attachment or the mount was begun anew after ${what}`);
 }
+
+const VERSION = "99.0.0-vm";
+
+/** Restarts, by systemd and by trivet, and a new version, while fio writes and verifies. */
+export const upgrade = (kernel: Kernel): Promise<Verdict> =>
+  withSystem(kernel, async (system) => {
+    await system.boot();
+    await system.mounted();
+    const { guest } = system;
+    await system.load("upgrade");
+    const fio = new Fio(guest);
+    await fio.start(`${MOUNT}/fio`, MOUNT);
+    await fio.progress();
+    for (const [name, command] of [
+      ["systemctl restart", `systemctl restart ${UNITS.server}`],
+      ["trivet restart", `${TRIVET} restart ${VOLUME}`],
+    ] as const)
+      for (let round = 0; round < 2; round++)
+        await aroundServer(system, name, async () => {
+          await guest.must(command, START_TIMEOUT_MS);
+        });
+    // The new version lies beside the old one, and takes its place at once.
+    const manifest = `sed -i "s/.version.: .*/\\"version\\": \\"${VERSION}\\",/" ${PROGRAM}.new/package.json`;
+    await guest.must(`cp -al ${PROGRAM} ${PROGRAM}.new && ${manifest}`);
+    await guest.must(`mv ${PROGRAM} ${PROGRAM}.old && mv ${PROGRAM}.new ${PROGRAM}`);
+    await guest.must(`${TRIVET} install-units`);
+    await aroundServer(system, "an upgrade", async () => {
+      await guest.must(`${TRIVET} restart ${VOLUME}`, START_TIMEOUT_MS);
+    });
+    const status = await guest.must(`${TRIVET} status ${VOLUME} --json`);
+    if (!status.includes(VERSION)) system.complain(`the version that serves:\n${status}`);
+    await fio.progress();
+    const runs = await fio.stop();
+    system.count(runs);
+    system.complain(...runs.said.map((text) => `fio: ${text}`));
+    return system.verdict();
+  });
 
 /** The server, the process that keeps the device connected, and both, die. */
 export const killed = (kernel: Kernel): Promise<Verdict> =>
