@@ -30,6 +30,9 @@ const PACKAGES = [
   "procps",
   "e2fsprogs",
   "fio",
+  "fdisk",
+  "dmsetup",
+  "nbd-client",
   "busybox-static",
   "libstdc++6",
 ];

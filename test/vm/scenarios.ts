@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Client, DEVICE, DISCONNECT, IS_GONE } from "./clients.js";
 import type { Kernel } from "./kernels.js";
+import { oddStates } from "./odd-states.js";
 import { oneHost } from "./one-host.js";
 import type { Stage, StageOptions, Verdict } from "./stage.js";
 import { boot, killed, late, reboots, shutdown, upgrade } from "./systems.js";
@@ -304,6 +305,13 @@ export const SCENARIOS: readonly Scenario[] = [
     clients: "units",
     stallMs: SYSTEM_MS + OUTAGE_MS + 2 * KERNEL_TICK_MS,
     play: { system: killed },
+  },
+  {
+    name: "unit-odd",
+    about: "what attach and detach refuse, wait for and get out of; a server that stays away",
+    clients: "units",
+    stallMs: SYSTEM_MS,
+    play: { system: oddStates },
   },
   {
     name: "one-host",
