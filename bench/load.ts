@@ -8,6 +8,8 @@ export interface Served {
   readonly iops: number;
   readonly p50us: number;
   readonly p99us: number;
+  /** The request that took longest. */
+  readonly longestUs: number;
   readonly requests: number;
   readonly seconds: number;
 }
@@ -16,10 +18,13 @@ interface FioSide {
   readonly iops: number;
   readonly total_ios: number;
   readonly runtime: number;
-  readonly clat_ns?: { readonly percentile?: Readonly<Record<string, number>> };
+  readonly clat_ns?: {
+    readonly max: number;
+    readonly percentile?: Readonly<Record<string, number>>;
+  };
 }
 
-/** A guest that keeps 16 requests of 4 KiB on their way, half of them writes, at random places of the first `spanBytes`. */
+/** A guest that keeps requests of 4 KiB on their way, 16 unless said, half of them writes, at random places of the first `spanBytes`. */
 export class Load {
   readonly #folder = mkdtempSync(join(tmpdir(), "trivet-load-"));
   readonly #child: ChildProcess;
@@ -27,7 +32,7 @@ export class Load {
   #said = "";
   #result: Promise<Served> | undefined;
 
-  constructor(uri: string, spanBytes: number, seconds: number, rampSeconds = 0) {
+  constructor(uri: string, spanBytes: number, seconds: number, rampSeconds = 0, depth = 16) {
     this.#child = spawn(
       "fio",
       [
@@ -37,7 +42,7 @@ export class Load {
         "--rw=randrw",
         "--rwmixread=50",
         "--bs=4096",
-        "--iodepth=16",
+        `--iodepth=${depth}`,
         `--size=${spanBytes}`,
         "--time_based=1",
         `--runtime=${seconds}`,
@@ -84,6 +89,7 @@ export class Load {
         iops: read.iops + write.iops,
         p50us: worst("50.000000"),
         p99us: worst("99.000000"),
+        longestUs: Math.max(...[read, write].map((side) => side.clat_ns?.max ?? 0)) / 1000,
         requests: read.total_ios + write.total_ios,
         seconds: Math.max(read.runtime, write.runtime) / 1000,
       };

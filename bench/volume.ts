@@ -44,6 +44,8 @@ export class BenchVolume {
   /** The server's write log has to lie in memory. */
   readonly #memory = mkdtempSync("/dev/shm/trivet-bench-");
   #server: ChildProcess | undefined;
+  /** The process that took the server's place, nobody's child. */
+  #successor: number | undefined;
   #port = 0;
   /** What the server's log told, in order. */
   readonly events: { readonly action: string; readonly atMs: number; readonly text: string }[] = [];
@@ -86,7 +88,7 @@ export class BenchVolume {
     return `nbd://127.0.0.1:${this.#port}/`;
   }
   get serverPid(): number {
-    return this.#server!.pid!;
+    return this.#successor ?? this.#server!.pid!;
   }
   directory(index: number): string {
     return this.#replicas[index]!.directory;
@@ -118,7 +120,7 @@ export class BenchVolume {
       ...this.#replicas.flatMap(({ port }) => ["--target", `127.0.0.1:${port}`]),
       ...["--address", `127.0.0.1:${this.#port}`],
       ...["--state-dir", join(this.#folder, "state")],
-      ...["--control", join(this.#folder, "control")],
+      ...["--control", this.#control],
       ...["--write-log", join(this.#memory, "write-log")],
       ...more,
     ];
@@ -130,10 +132,18 @@ export class BenchVolume {
     });
   }
 
+  get #control(): string {
+    return join(this.#folder, "control");
+  }
   async status(): Promise<VolumeStatus> {
     return JSON.parse(
-      await command("status", "--json", "--control", join(this.#folder, "control")),
+      await command("status", "--json", "--control", this.#control),
     ) as VolumeStatus;
+  }
+  /** Another process takes the server's place; `event` knows nothing of what it notes. */
+  async restart(): Promise<void> {
+    const text = await command("restart", "--json", "--control", this.#control);
+    this.#successor = (JSON.parse(text) as { readonly pid: number }).pid;
   }
 
   /** Waits for an event of the log that comes after the first `from`. */
@@ -177,12 +187,18 @@ export class BenchVolume {
   /** Somebody has no patience: nothing that was started, and nothing that was written, stays. */
   #abandon(): never {
     this.#server?.kill("SIGKILL");
+    if (this.#successor !== undefined) signal(this.#successor, "SIGKILL");
     for (const { child } of this.#replicas) child?.kill("SIGKILL");
     for (const path of [this.#memory, this.#folder]) rmSync(path, { recursive: true, force: true });
     process.exit(1);
   }
 
   async stop(): Promise<void> {
+    const successor = this.#successor;
+    if (successor !== undefined) {
+      signal(successor, "SIGTERM");
+      while (signal(successor, 0)) await sleep(20);
+    }
     if (this.#server !== undefined) await ended(this.#server, "SIGTERM");
     for (const { child } of this.#replicas) {
       if (child !== undefined) await ended(child, "SIGTERM");
@@ -234,4 +250,13 @@ async function ended(child: ChildProcess, signal: NodeJS.Signals): Promise<void>
   const gone = new Promise((resolve) => child.once("close", resolve));
   child.kill(signal);
   await gone;
+}
+
+/** False: there is no such process any more. */
+function signal(pid: number, what: NodeJS.Signals | 0): boolean {
+  try {
+    return process.kill(pid, what);
+  } catch {
+    return false;
+  }
 }

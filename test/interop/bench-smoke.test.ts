@@ -5,7 +5,7 @@ import t from "tap";
 import { makeFolder, removeFolder } from "../kit/folders.js";
 import type { Outcome } from "../kit/programs.js";
 
-// The measuring scripts for repair and memory, at their smallest: they run, measure something, and clean up. No figure
+// The measuring scripts for repair, memory and restarts, at their smallest: they run, measure something, and clean up. No figure
 // is judged here.
 
 const ROOT = new URL("../../../", import.meta.url).pathname;
@@ -68,8 +68,18 @@ t.test("repair: a fresh region in the place of a lost one", async (t) => {
   removeFolder(folder);
 });
 
+t.test("restart: with a client, and without one", async (t) => {
+  const folder = makeFolder();
+  const small = ["--size", "16M", "--rounds", "1", "--dir", folder];
+  const { status, stdout, stderr } = await bench("restart", ...small);
+  t.equal(status, 0, stderr);
+  for (const row of ["1", "16"]) t.ok(figure(stdout, row) > 0, stdout);
+  t.same(readdirSync(folder), [], "nothing is left behind");
+  removeFolder(folder);
+});
+
 t.test("help", async (t) => {
-  for (const name of ["memory", "repair"]) {
+  for (const name of ["memory", "repair", "restart"]) {
     const { status, stdout } = await bench(name, "--help");
     t.equal(status, 0);
     t.ok(stdout.includes(`npm run bench:${name} -- [`), stdout);
