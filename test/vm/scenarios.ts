@@ -303,7 +303,7 @@ export const SCENARIOS: readonly Scenario[] = [
     name: "unit-killed",
     about: "systemd's server and supervising process are killed under load",
     clients: "units",
-    stallMs: SYSTEM_MS + OUTAGE_MS + 2 * KERNEL_TICK_MS,
+    stallMs: SYSTEM_MS + OUTAGE_MS + KERNEL_TICK_MS,
     play: { system: killed },
   },
   {

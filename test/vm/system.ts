@@ -28,6 +28,7 @@ import { type Counts, total, Writer } from "./writers.js";
 
 const RESULTS = "/var/lib/vm";
 const SLOTS = 512;
+const SETTLED_MS = 5000;
 const PROGRESS = { count: 40, timeoutMs: 300_000 };
 
 export interface SystemOptions {
@@ -162,6 +163,12 @@ export class System {
       this.guest,
       Promise.all(running.map((writer) => writer.progress(count, timeoutMs))),
     );
+  }
+  /** Until nobody waits any more for what happened last. */
+  async settled(): Promise<void> {
+    const { timeoutMs } = PROGRESS;
+    for (const writer of this.#writers)
+      if (!writer.isStopped) await explained(this.guest, writer.settled(SETTLED_MS, timeoutMs));
   }
   async stopWriters(): Promise<void> {
     const running = this.#writers.filter(({ isStopped }) => !isStopped);

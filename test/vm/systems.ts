@@ -121,6 +121,7 @@ async function aroundServer(system: System, what: string, act: () => Promise<voi
     1000,
   );
   await system.progress();
+  await system.settled();
   if ((await guest.must(mount)) !== before)
     system.complain(`the attachment or the mount was begun anew after ${what}`);
 }
@@ -183,6 +184,7 @@ export const killed = (kernel: Kernel): Promise<Verdict> =>
         1000,
       );
       await system.progress();
+      await system.settled();
     }
     const restarts = await guest.must(`systemctl show -P NRestarts ${UNITS.server}`);
     if (Number(restarts) < 4) system.complain(`the server was restarted ${restarts} times only`);

@@ -80,6 +80,12 @@ export class Writer {
     );
   }
 
+  /** Until no call has been under way for longer than `ms`: what happens next happens to none of those that it happened to before. */
+  async settled(ms: number, timeoutMs: number): Promise<void> {
+    const read = `read writes errors longest underway rest <${this.#out}.now`;
+    await this.#guest.until(`${read}; [ $underway -lt ${ms * 1000} ]`, timeoutMs);
+  }
+
   /** Ends it after what is under way, and fetches the ledger. */
   async stop(timeoutMs = 120_000): Promise<Counts> {
     await this.#guest.must(`kill $(cat ${this.#out}.pid)`);
