@@ -93,10 +93,12 @@ export class Activation {
   #noteResume(): void {
     const { resume } = this.#members.ports.journal;
     if (resume === null) return;
+    // Also after an orderly stop that left its clients for the next start: only a death leaves writes.
+    const { generation, writes } = resume;
     this.#members.note(
-      "warn",
+      writes.length === 0 ? "info" : "warn",
       "volume.resume",
-      `the server before this one died with generation ${resume.generation}: going on with ${resume.generation + 1n}, and ${resume.writes.length} writes from its log are written again`,
+      `this server goes on where the one before it ended with generation ${generation}: its own is ${generation + 1n}, and ${writes.length} writes from the log are written again`,
     );
   }
 
