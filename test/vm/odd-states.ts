@@ -139,9 +139,11 @@ async function notActive(odd: Odd): Promise<void> {
   await odd.must(`systemctl stop ${UNITS.server}`, STOP_TIMEOUT_MS);
   await rig.stopAll();
   await odd.must(`systemctl start --no-block ${UNITS.server}`);
-  await guest.until(`[ -S /run/trivet/${VOLUME}/${VOLUME}.control ]`, PATIENCE_MS, 1000);
+  const isAsked = `${TRIVET} status ${VOLUME}; [ $? -eq 9 ]`;
+  await explained(guest, guest.until(isAsked, PATIENCE_MS, 1000));
   const attaching = guest.run(`${TRIVET} attach ${VOLUME} >${OUT} 2>&1`, START_TIMEOUT_MS);
-  await guest.until(`grep -q 'not active yet: .*; waiting' ${OUT}`, PATIENCE_MS, 1000);
+  const waits = `grep -q 'not active yet: .*; waiting' ${OUT} || { cat ${OUT}; false; }`;
+  await explained(guest, guest.until(waits, PATIENCE_MS, 1000));
   await rig.startAll();
   const { status } = await attaching;
   await odd.says(`cat ${OUT}`, 0, /photos is active\n[\s\S]*photos is attached as \/dev\/nbd\d+:/);
@@ -216,6 +218,8 @@ export async function oddStates(kernel: Kernel): Promise<Verdict> {
     await system.mounted();
     await system.load("after");
     return await system.verdict();
+  } catch (error) {
+    throw new Error([(error as Error).message, ...system.wrong].join("\n"));
   } finally {
     await system.close();
   }
