@@ -2,7 +2,8 @@ import { once } from "node:events";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import t, { type Test } from "tap";
-import { must, QEMU_IO_COMMANDS, run, start, until } from "../interop/tools.js";
+import { must, QEMU_IO_COMMANDS, run, start } from "../interop/tools.js";
+import { until } from "../kit/until.js";
 import { prng } from "../kit/world.js";
 import { Rig } from "./rig.js";
 

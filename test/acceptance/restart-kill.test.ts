@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import t from "tap";
+import { until } from "../kit/until.js";
 import { prng } from "../kit/world.js";
-import { isThere, kill, ledgers, Scene, until } from "./restart-scene.js";
+import { isThere, kill, ledgers, Scene } from "./restart-scene.js";
 
 // Either process of a restart dies: at each step what is left is what a crash leaves, or a server that has everything.
 
@@ -38,20 +39,20 @@ for (const whom of ["predecessor", "successor"])
       const [isReady, isSucceeded, hasFailed] = said as [Is, Is, Is];
       const left = times(scene, "leaving to process");
       const restart = scene.restart();
-      await until(() => successors(scene).length > known || !isThere(before));
+      await until("a successor", () => successors(scene).length > known || !isThere(before));
       const next = successors(scene)[known]!;
       scene.found(next);
-      await until(() => times(scene, step) > steps);
+      await until(step, () => times(scene, step) > steps);
       await sleep(chance() * 10);
       const victim = whom === "predecessor" ? before : next;
       kill(victim, "SIGKILL");
-      await until(() => !isThere(victim));
+      await until("its death", () => !isThere(victim));
       // Whoever is left finds out, and serves, or ends.
-      if (whom === "predecessor") await until(() => !isThere(next) || isReady());
+      if (whom === "predecessor") await until("the next one", () => !isThere(next) || isReady());
       else {
-        await until(() => isSucceeded() || hasFailed() || !isThere(before));
-        if (isSucceeded()) await until(() => !isThere(before));
-        else if (times(scene, "leaving to process") > left) await until(isReady);
+        await until("an end", () => isSucceeded() || hasFailed() || !isThere(before));
+        if (isSucceeded()) await until("the end of the one before", () => !isThere(before));
+        else if (times(scene, "leaving to process") > left) await until("the next one", isReady);
       }
       await Promise.race([restart, sleep(1000)]);
       const alive = [next, before].find(isThere);

@@ -214,8 +214,3 @@ export const run = (command: string, ...args: string[]): Promise<Outcome> =>
       resolve({ status: child.exitCode ?? 128, stdout, stderr }),
     );
   });
-
-export async function until(done: () => boolean): Promise<void> {
-  for (const end = performance.now() + 60_000; !done(); await sleep(1))
-    if (performance.now() > end) throw new Error("waited in vain");
-}

@@ -2,8 +2,9 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import t from "tap";
+import { until } from "../kit/until.js";
 import { prng } from "../kit/world.js";
-import { isThere, ledgers, run, Scene, until } from "./restart-scene.js";
+import { isThere, ledgers, run, Scene } from "./restart-scene.js";
 
 // `trivet restart` under load: one process takes over from the other, and clients notice nothing but a short wait. How long it was is said,
 // and never judged, as it depends on the machine.
@@ -25,7 +26,7 @@ for (const ack of ["quorum", "buffered"])
       const outcome = await scene.restart();
       t.equal(outcome.status, 0, outcome.stderr);
       t.equal(scene.pid === before, false, "another process");
-      await until(() => !isThere(before));
+      await until("the end of the one before", () => !isThere(before));
       await sleep(50 + chance() * 100);
       stalls.push(Math.max(...clients.map((one) => one.takeLongest())));
     }
@@ -70,7 +71,7 @@ for (const away of [1, 2])
     await sleep(300);
     for (const one of clients) {
       const before = one.requests;
-      await until(() => one.requests > before);
+      await until("requests", () => one.requests > before);
       t.equal(await one.end(), undefined, "no error, and no end of the connection");
       t.same(await one.check(one.client), [], "everything acknowledged is there");
     }

@@ -1,6 +1,7 @@
 import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { command, Daemon, until } from "./programs.js";
+import { until } from "../kit/until.js";
+import { command, Daemon } from "./programs.js";
 
 // A volume as a disk with ext4 on it, on a machine whose kernel need not have nbd:
 //
@@ -62,10 +63,11 @@ export class Disk {
     this.#loop = (await command("losetup", ["--find", "--show", file])).trim();
   }
   async #starts(daemon: Daemon, path: string): Promise<void> {
-    await until(`the start of ${daemon.name}`, START_MS, () => {
+    const isThere = (): boolean => {
       if (daemon.hasEnded) throw new Error(`${daemon.name} has ended: ${daemon.output}`);
       return existsSync(path);
-    });
+    };
+    await until(`the start of ${daemon.name}`, isThere, START_MS);
   }
   async format(): Promise<void> {
     await command("mkfs.ext4", ["-q", "-E", "nodiscard", this.#loop!]);
@@ -115,10 +117,11 @@ export class Disk {
   async #unmountFuse(): Promise<void> {
     const isMounted = (): boolean =>
       readFileSync("/proc/self/mounts", "utf8").includes(` ${this.#fuseFolder} `);
-    await until("the end of nbdfuse's mount", START_MS, async () => {
+    const isGone = async (): Promise<boolean> => {
       if (isMounted()) await command("umount", [this.#fuseFolder], { statuses: [0, 1, 32] });
       return !isMounted();
-    });
+    };
+    await until("the end of nbdfuse's mount", isGone, START_MS);
   }
   /** For the end, whatever has happened: what cannot be taken away now goes when its last user does. */
   async abandon(): Promise<void> {

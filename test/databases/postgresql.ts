@@ -1,11 +1,12 @@
 import { chownSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { isThere, kill } from "../acceptance/restart-scene.js";
+import { until } from "../kit/until.js";
 import { within } from "../kit/within.js";
 import { type Database, Failure, type Found } from "./database.js";
 import type { Account } from "./needs.js";
 import { isSevere, Logbook, rateOf } from "./pgbench-log.js";
-import { command, Daemon, type Settings, until } from "./programs.js";
+import { command, Daemon, type Settings } from "./programs.js";
 
 // PostgreSQL, with pgbench as its client: several connections at work, whose log names every transaction whose commit has returned.
 
@@ -129,7 +130,7 @@ export class Postgresql implements Database {
         return false;
       }
     };
-    await Promise.race([until("PostgreSQL's start", START_MS, isReady), this.failed]);
+    await Promise.race([until("PostgreSQL's start", isReady, START_MS), this.failed]);
   }
 
   async begin(round: number): Promise<void> {
@@ -159,7 +160,7 @@ export class Postgresql implements Database {
     await this.#killServer();
     // It loses its connections, and ends by itself, as it has a log to write.
     const bench = this.#bench!;
-    await until("pgbench's end", START_MS, () => bench.hasEnded);
+    await until("pgbench's end", () => bench.hasEnded, START_MS);
     const logs = readdirSync(this.#folder).filter((name) => name.startsWith("log."));
     const text = logs.map((name) => readFileSync(join(this.#folder, name), "utf8")).join("");
     this.#logbook.hear(this.#round, text);
@@ -174,7 +175,7 @@ export class Postgresql implements Database {
     const pids = [pid, ...children.split(" ").filter(Boolean).map(Number)];
     for (const one of pids) kill(one, "SIGKILL");
     await ended;
-    await until("the end of PostgreSQL's processes", START_MS, () => !pids.some(isThere));
+    await until("the end of PostgreSQL's processes", () => !pids.some(isThere), START_MS);
   }
   async recover(): Promise<Found> {
     await this.#start();

@@ -92,14 +92,5 @@ export class Daemon {
   }
 }
 
-/** Waits for what `look` says; rejects when it takes longer, or with what `look` throws. */
-export async function until(
-  what: string,
-  ms: number,
-  look: () => boolean | Promise<boolean>,
-): Promise<void> {
-  for (const end = performance.now() + ms; !(await look()); await pause(20))
-    if (performance.now() > end) throw new Error(`${what} took more than ${ms / 1000} s`);
-}
 export const pause = (ms: number): Promise<void> =>
   new Promise((resolve) => setTimeout(resolve, ms));

@@ -1,12 +1,13 @@
 import { chmodSync } from "node:fs";
 import { join } from "node:path";
+import { until } from "../kit/until.js";
 import type { Database } from "./database.js";
 import { Disk } from "./disk.js";
 import { planRounds, type Round } from "./incidents.js";
 import { account, postgresqlFolder } from "./needs.js";
 import type { Name } from "./options.js";
 import { Postgresql } from "./postgresql.js";
-import { command, pause, until } from "./programs.js";
+import { command, pause } from "./programs.js";
 import { Sqlite } from "./sqlite.js";
 import { Volume } from "./volume.js";
 
@@ -138,10 +139,11 @@ export class Play {
       this.#incidents[kind] = (this.#incidents[kind] ?? 0) + 1;
     }
     const { pulse } = this.#database;
-    await until("the next transaction", RECOVERY_MS, () => {
+    const goesOn = (): boolean => {
       this.#assertGoingOn();
       return this.#database.pulse > pulse;
-    });
+    };
+    await until("the next transaction", goesOn, RECOVERY_MS);
     this.#note("transactions are committed");
     await pause(round.afterMs);
     this.#disk.assertSound();

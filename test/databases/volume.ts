@@ -2,9 +2,10 @@ import { readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { isThere, kill } from "../acceptance/restart-scene.js";
 import { Rig, trivet } from "../acceptance/rig.js";
+import { until } from "../kit/until.js";
 import { within } from "../kit/within.js";
 import type { Incident } from "./incidents.js";
-import { command, pause, until } from "./programs.js";
+import { command, pause } from "./programs.js";
 
 // The volume: a server and three downstairs on loopback, and what is done to them.
 
@@ -65,13 +66,13 @@ export class Volume {
     const said = await this.#ask("restart");
     this.#server = JSON.parse(said).pid;
     this.#pids.push(this.#server);
-    await until("the end of the server before", START_MS, () => !isThere(before));
+    await until("the end of the server before", () => !isThere(before), START_MS);
   }
   /** From the moment of the call on nothing is written any more. */
   #killServer(): Promise<void> {
     const pid = this.#server;
     kill(pid, "SIGKILL");
-    return until("the server's death", START_MS, () => !isThere(pid));
+    return until("the server's death", () => !isThere(pid), START_MS);
   }
 
   /** The host that the server runs on is without power, and some boxes with replicas may be, too: the write log was in memory. */
@@ -121,7 +122,7 @@ export class Volume {
   async #stopServer(): Promise<void> {
     const pid = this.#server;
     kill(pid, "SIGTERM");
-    await until("the server's end", START_MS, () => !isThere(pid));
+    await until("the server's end", () => !isThere(pid), START_MS);
   }
 
   /** What the programs have said last. */

@@ -4,8 +4,9 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import t, { type Test } from "tap";
+import { until } from "../kit/until.js";
 import { prng } from "../kit/world.js";
-import { must, QEMU_IO_COMMANDS, run, start, temporaryFolder, until } from "./tools.js";
+import { must, QEMU_IO_COMMANDS, run, start, temporaryFolder } from "./tools.js";
 
 // Foreign NBD clients against memory exports, on both engines, over TCP and a unix socket.
 

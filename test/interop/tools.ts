@@ -42,13 +42,6 @@ export function temporaryFolder(): { readonly path: string; remove(): void } {
   return { path, remove: () => rmSync(path, { recursive: true, force: true }) };
 }
 
-export async function until(what: string, holds: () => boolean, timeoutMs = 10_000): Promise<void> {
-  for (const end = Date.now() + timeoutMs; !holds(); ) {
-    if (Date.now() > end) throw new Error(`waited ${timeoutMs} ms for ${what}`);
-    await new Promise((next) => setTimeout(next, 20));
-  }
-}
-
 /** For qemu-io on 64 MiB: patterns, FUA, zeros and requests off the blocks, and what must be read after them. */
 export const QEMU_IO_COMMANDS = [
   "write -P 7 0 64k",

@@ -6,6 +6,7 @@ import type { Fault } from "../../src/base/fault.js";
 import { type Host, openHost } from "../../src/host/open.js";
 import type { ListenOptions } from "../../src/host/sockets.js";
 import type { Address, Stream } from "../../src/ports/stream.js";
+import { until } from "../kit/until.js";
 import { detachContract } from "../unit/host/detach-contract.js";
 import { streamContract } from "../unit/host/stream-contract.js";
 
@@ -42,14 +43,6 @@ async function pairOf(
         });
       }),
   };
-}
-
-async function until(done: () => boolean, what: string): Promise<void> {
-  const end = Date.now() + 10_000;
-  while (!done()) {
-    if (Date.now() > end) throw new Error(`waited in vain: ${what}`);
-    await new Promise((next) => setTimeout(next, 1));
-  }
 }
 
 for (const engine of ["ring", "plain"] as const)

@@ -9,6 +9,7 @@ import { Fault } from "../../src/base/fault.js";
 import { BACKLOG_BYTES_MAX } from "../../src/base/limits.js";
 import { type Host, openHost } from "../../src/host/open.js";
 import type { Stream } from "../../src/ports/stream.js";
+import { until } from "../kit/until.js";
 import { Recorder } from "../unit/host/recorder.js";
 import { noise } from "../unit/host/stream-contract.js";
 
@@ -21,14 +22,6 @@ const DEAF = `
     require("fs").writeSync(1, String(server.address().port));
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
   });`;
-
-async function until(done: () => boolean, what: string): Promise<void> {
-  const end = Date.now() + 15_000;
-  while (!done()) {
-    if (Date.now() > end) throw new Error(`waited in vain: ${what}`);
-    await new Promise((next) => setTimeout(next, 1));
-  }
-}
 function descriptors(): number {
   return fs.readdirSync("/proc/self/fd").length;
 }
@@ -63,7 +56,7 @@ for (const engine of ["ring", "plain"] as const)
     });
     const address = { host: "127.0.0.1", port: listener.port };
     const newest = async (count: number): Promise<Recorder> => {
-      await until(() => accepted.length === count, "accepted");
+      await until("accepted", () => accepted.length === count);
       return accepted.at(-1)!;
     };
     t.teardown(async () => {
@@ -91,14 +84,14 @@ for (const engine of ["ring", "plain"] as const)
           if (i % 2 === 0) one.quietly(() => one.stream.destroy());
           else one.quietly(() => one.stream.end());
         });
-        await until(() => dialed.every((one) => one.isClosed), "all closed");
+        await until("all closed", () => dialed.every((one) => one.isClosed));
         closed += dialed.length;
       }
       many.close();
       t.equal(closed, 2000);
       t.equal(opened, 2000);
-      await until(() => descriptors() === before.files - 0, "descriptors given back");
-      await until(() => arena.streamBytesFree === before.streams, "memory given back");
+      await until("descriptors given back", () => descriptors() === before.files - 0);
+      await until("memory given back", () => arena.streamBytesFree === before.streams);
       t.equal(arena.streamBytesFree, before.streams);
     });
 
@@ -115,7 +108,7 @@ for (const engine of ["ring", "plain"] as const)
         t.ok(server.stream.queuedBytes > BACKLOG_BYTES_MAX, "most is still here");
         t.ok(server.sentTags.length < 4);
         server.quietly(() => server.stream.destroy());
-        await until(() => server.isClosed, "closed");
+        await until("closed", () => server.isClosed);
         t.equal(server.sentTags.length, 4);
         arena.free(block);
         socket.destroy();
@@ -138,11 +131,11 @@ for (const engine of ["ring", "plain"] as const)
         got += data.length;
       });
       socket.resume();
-      await until(() => got === 16 * MIB, "all of it");
-      await until(() => server.drains === 1, "drained");
+      await until("all of it", () => got === 16 * MIB);
+      await until("drained", () => server.drains === 1);
       t.same(server.sentTags, [1, 2]);
       socket.destroy();
-      await until(() => server.isClosed, "closed");
+      await until("closed", () => server.isClosed);
       arena.free(block);
     });
 
@@ -159,7 +152,7 @@ for (const engine of ["ring", "plain"] as const)
       };
       socket.pause();
       socket.end("request");
-      await until(() => server.receivedBytes === 7, "request");
+      await until("request", () => server.receivedBytes === 7);
       socket.on("data", (data) => {
         got += data.length;
       });
@@ -167,7 +160,7 @@ for (const engine of ["ring", "plain"] as const)
         ended = true;
       });
       socket.resume();
-      await until(() => server.isClosed && ended, "both ended");
+      await until("both ended", () => server.isClosed && ended);
       t.equal(got, 8 * MIB);
       t.equal(server.ends[0], null);
       arena.free(block);
@@ -185,11 +178,11 @@ for (const engine of ["ring", "plain"] as const)
           return bytes.length;
         };
         socket.write("h");
-        await until(() => server.receivedBytes === 1, "header");
+        await until("header", () => server.receivedBytes === 1);
         socket.write(Buffer.alloc(1000));
         await new Promise((next) => setTimeout(next, 10));
         socket.resetAndDestroy();
-        await until(() => server.isClosed, "closed");
+        await until("closed", () => server.isClosed);
         t.equal(server.ends[0]?.code, "TRIVET_E_CONNECTION");
         t.ok(server.ends[0]?.message.includes("ECONNRESET"));
         t.equal(server.fills, 0);
@@ -209,7 +202,7 @@ for (const engine of ["ring", "plain"] as const)
       client.quietly(() => client.stream.resume());
       const block = arena.alloc(4 * MIB);
       for (let tag = 0; tag < 3; tag++) client.attach(block, 4 * MIB, tag);
-      await until(() => client.isClosed, "closed");
+      await until("closed", () => client.isClosed);
       t.equal(client.allReceived.toString(), "goodbye");
       t.equal(client.sentTags.length, 3);
       arena.free(block);
@@ -232,11 +225,11 @@ for (const engine of ["ring", "plain"] as const)
         socket.write(Buffer.from([byte]));
         await new Promise((next) => setImmediate(next));
       }
-      await until(() => server.receivedBytes === 8, "both messages");
+      await until("both messages", () => server.receivedBytes === 8);
       t.ok(arena.bytes.subarray(target, target + 40).equals(payload));
       t.equal(server.allReceived.toString(), "headtail");
       socket.destroy();
-      await until(() => server.isClosed, "closed");
+      await until("closed", () => server.isClosed);
       arena.free(target);
     });
 
@@ -247,7 +240,7 @@ for (const engine of ["ring", "plain"] as const)
       t.equal(server.stream.peer, client.stream.local);
       t.equal(server.stream.local, client.stream.peer);
       client.quietly(() => client.stream.destroy());
-      await until(() => client.isClosed, "closed");
+      await until("closed", () => client.isClosed);
       const path = join(directory, "named.sock");
       let peer = "";
       const named = await host.listen({ kind: "unix", path, mode: 0o600 }, (stream) => {
@@ -257,13 +250,13 @@ for (const engine of ["ring", "plain"] as const)
       t.equal(named.address, `unix:${path}`);
       t.equal(fs.statSync(path).mode & 0o777, 0o600);
       const local = await dial(host, { host: path, port: 0 });
-      await until(() => peer !== "", "accepted");
+      await until("accepted", () => peer !== "");
       t.equal(peer, `unix:pid ${process.pid}`);
       t.equal(local.stream.peer, `unix:${path}`);
       named.close();
       t.equal(fs.existsSync(path), false);
       local.quietly(() => local.stream.destroy());
-      await until(() => local.isClosed, "closed");
+      await until("closed", () => local.isClosed);
     });
 
     t.test("listening that fails says why", async (t) => {
@@ -313,7 +306,7 @@ for (const engine of ["ring", "plain"] as const)
     t.test("dialing: names, refusals, patience, cancelling", async (t) => {
       const client = await dial(host, { host: "localhost", port: listener.port });
       client.quietly(() => client.stream.destroy());
-      await until(() => client.isClosed, "closed");
+      await until("closed", () => client.isClosed);
       const code = async (where: { host: string; port: number }, ms = 5000) => {
         try {
           await dial(host, where, ms);
@@ -336,7 +329,7 @@ for (const engine of ["ring", "plain"] as const)
       waiting.push(await dial(host, { host: "127.0.0.1", port }));
       t.equal(await code({ host: "127.0.0.1", port }, 100), "TRIVET_E_TIMEOUT");
       deaf.kill("SIGKILL");
-      await until(() => waiting.every((one) => one.isClosed), "closed by its death");
+      await until("closed by its death", () => waiting.every((one) => one.isClosed));
       const before = descriptors();
       let called = 0;
       for (let i = 0; i < 20; i++)
@@ -347,7 +340,7 @@ for (const engine of ["ring", "plain"] as const)
           .cancel();
       await new Promise((next) => setTimeout(next, 50));
       t.equal(called, 0);
-      await until(() => descriptors() <= before, "nothing stays open");
+      await until("nothing stays open", () => descriptors() <= before);
     });
 
     t.test("no memory for a connection: it is refused, the others go on", async (t) => {
@@ -368,15 +361,15 @@ for (const engine of ["ring", "plain"] as const)
         socket.resume();
         sockets.push(socket);
       }
-      await until(() => refused + held.length === 8, "each has its answer");
+      await until("each has its answer", () => refused + held.length === 8);
       t.ok(held.length >= 2 && held.length <= 4);
       // One of them sends more than there is memory to compose: it is given up.
       const greedy = held[0]!;
       for (let i = 0; i < 64; i++) greedy.compose(Buffer.alloc(16_384));
-      await until(() => greedy.isClosed, "given up");
+      await until("given up", () => greedy.isClosed);
       t.equal(greedy.ends[0]?.code, "TRIVET_E_MEMORY");
       held[1]!.compose(Buffer.from("alive"));
-      await until(() => held[1]!.stream.queuedBytes === 0, "still alive");
+      await until("still alive", () => held[1]!.stream.queuedBytes === 0);
       await small.close();
       t.ok(
         held.every((one) => one.isClosed),

@@ -14,6 +14,12 @@ import type { Kernel } from "./kernels.js";
 /** This machine, seen from a guest. */
 export const HOST = "10.0.2.2";
 const BOOT_TIMEOUT_MS = 300_000;
+/**
+ * Linux patches its own code while it starts, with a breakpoint in the meantime, and a processor that is emulated beside the one that
+ * patches may run into one that is gone again. Nothing of ours has run by then: it is started anew.
+ */
+const EMULATOR_FAULT = /Oops: int3|^\[ +\d+\.\d+\] int3: /m;
+const BOOTS = 3;
 const RUN_TIMEOUT_MS = 300_000;
 /** A whole system on two busy processors. */
 const SYSTEM_BOOT_TIMEOUT_MS = 900_000;
@@ -97,6 +103,15 @@ export class Machine {
 
   /** Resolves when the guest takes commands. */
   static async boot(kernel: Kernel, options: MachineOptions = {}): Promise<Machine> {
+    for (let left = BOOTS - 1; ; left--) {
+      try {
+        return await Machine.#boot(kernel, options);
+      } catch (error) {
+        if (left === 0 || !EMULATOR_FAULT.test((error as Error).message)) throw error;
+      }
+    }
+  }
+  static async #boot(kernel: Kernel, options: MachineOptions): Promise<Machine> {
     const machine = new Machine(mkdtempSync(join(tmpdir(), "trivet-vm-")), kernel, options);
     try {
       const ready = new Promise<void>((resolve) => {

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import t from "tap";
-import { until } from "../interop/tools.js";
+import { until } from "../kit/until.js";
 import { archive } from "./cpio.js";
 import { buildWriter, librariesOf, programPath } from "./image.js";
 import { newestOf } from "./kernels.js";

@@ -42,8 +42,9 @@ export function template(kernel: Kernel): Promise<Template> {
   const known = made.get(kernel.version);
   if (known !== undefined) return known;
   const making = make(kernel);
-  making.catch(() => {});
   made.set(kernel.version, making);
+  // Who asks next may have better luck.
+  making.catch(() => made.delete(kernel.version));
   return making;
 }
 

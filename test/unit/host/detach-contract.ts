@@ -17,7 +17,7 @@ export function detachContract(t: Test, maker: Maker, adopt: Adopt): void {
   };
   const shut = async (...all: Recorder[]): Promise<void> => {
     for (const one of all) one.quietly(() => one.stream.destroy());
-    await maker.until(() => all.every((one) => one.isClosed), "all closed");
+    await maker.until("all closed", () => all.every((one) => one.isClosed));
   };
   /** Let go and taken up again; nothing is lost in between. */
   const passOn = async (b: Recorder): Promise<Recorder> => {
@@ -26,7 +26,7 @@ export function detachContract(t: Test, maker: Maker, adopt: Adopt): void {
     next.unread(detached.received);
     const heir = new Recorder(next, arena);
     if (detached.unsent.length > 0) heir.compose(Buffer.from(detached.unsent));
-    await maker.until(() => b.isClosed, "closed here");
+    await maker.until("closed here", () => b.isClosed);
     return heir;
   };
 
@@ -34,15 +34,15 @@ export function detachContract(t: Test, maker: Maker, adopt: Adopt): void {
     const [a, b] = await open();
     b.onReceived = (bytes) => (bytes.length >= 8 ? 4 : 0);
     a.compose(Buffer.from("01234567"));
-    await maker.until(() => b.receivedBytes === 4, "the first part");
+    await maker.until("the first part", () => b.receivedBytes === 4);
     const heir = await passOn(b);
     t.equal(b.ends[0], null, "to the handler it is an end as any other");
-    await maker.until(() => heir.receivedBytes === 4, "the rest");
+    await maker.until("the rest", () => heir.receivedBytes === 4);
     a.compose(Buffer.from("89"));
-    await maker.until(() => heir.receivedBytes === 6, "what came after");
+    await maker.until("what came after", () => heir.receivedBytes === 6);
     t.equal(heir.allReceived.toString(), "456789");
     heir.compose(Buffer.from("answer"));
-    await maker.until(() => a.receivedBytes === 6, "the other way");
+    await maker.until("the other way", () => a.receivedBytes === 6);
     t.equal(a.isClosed, false);
     await shut(a, heir);
   });
@@ -59,10 +59,10 @@ export function detachContract(t: Test, maker: Maker, adopt: Adopt): void {
     const block = arena.alloc(bytes.length);
     bytes.copy(arena.bytes, block);
     a.attach(block, bytes.length, 1);
-    await maker.until(() => a.stream.queuedBytes === 0 && b.receivedBytes === 1, "left");
+    await maker.until("left", () => a.stream.queuedBytes === 0 && b.receivedBytes === 1);
     const heir = await passOn(b);
     t.equal(b.fills, 0);
-    await maker.until(() => heir.receivedBytes === bytes.length, "all of it");
+    await maker.until("all of it", () => heir.receivedBytes === bytes.length);
     t.ok(heir.allReceived.equals(bytes));
     await shut(a, heir);
     arena.free(block);
@@ -79,7 +79,7 @@ export function detachContract(t: Test, maker: Maker, adopt: Adopt): void {
     b.attach(block, bytes.length, 5);
     b.compose(Buffer.from("tail"));
     const detached = b.quietly(() => b.stream.detach())!;
-    await maker.until(() => b.isClosed, "closed here");
+    await maker.until("closed here", () => b.isClosed);
     t.same(b.sentTags, [5]);
     const all = Buffer.concat([Buffer.from("head"), bytes, Buffer.from("tail")]);
     t.ok(all.subarray(all.length - detached.unsent.length).equals(detached.unsent));
@@ -90,7 +90,7 @@ export function detachContract(t: Test, maker: Maker, adopt: Adopt): void {
     });
     heir.attach(block, detached.unsent.length, 9);
     a.quietly(() => a.stream.resume());
-    await maker.until(() => a.receivedBytes === all.length, "everything");
+    await maker.until("everything", () => a.receivedBytes === all.length);
     t.ok(a.allReceived.equals(all));
     await shut(a, heir);
     arena.free(block);
@@ -99,7 +99,7 @@ export function detachContract(t: Test, maker: Maker, adopt: Adopt): void {
   t.test("much that comes first: pieces, payload, pauses, as if it came now", async (t) => {
     const [a, b] = await open();
     const detached = b.quietly(() => b.stream.detach())!;
-    await maker.until(() => b.isClosed, "closed here");
+    await maker.until("closed here", () => b.isClosed);
     const next = adopt(b.stream, detached);
     const first = noise(5 * INBOX_BYTES, 8);
     next.unread(first);

@@ -13,7 +13,7 @@ for (const segmentBytes of [1400, 100_000])
     const maker: Maker = {
       arena,
       pair: async () => link(world, arena, arena, { latencyMs: 0.1, segmentBytes }),
-      until: async (done, what) => {
+      until: async (what, done) => {
         for (let i = 0; i < 10_000 && !done(); i++) world.advance(0.1);
         t.ok(done(), what);
       },

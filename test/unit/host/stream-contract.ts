@@ -10,7 +10,7 @@ export interface Maker {
   readonly arena: Arena;
   pair(): Promise<[Stream, Stream]>;
   /** Lets the world go on until `done`, or fails. */
-  until(done: () => boolean, what: string): Promise<void>;
+  until(what: string, done: () => boolean): Promise<void>;
 }
 
 export function noise(length: number, seed: number): Buffer {
@@ -30,7 +30,7 @@ export function streamContract(t: Test, maker: Maker): void {
   const shut = async (a: Recorder, b: Recorder): Promise<void> => {
     a.quietly(() => a.stream.destroy());
     b.quietly(() => b.stream.destroy());
-    await maker.until(() => a.isClosed && b.isClosed, "both closed");
+    await maker.until("both closed", () => a.isClosed && b.isClosed);
   };
 
   t.test("composed and attached bytes arrive in order of the calls", async (t) => {
@@ -43,9 +43,9 @@ export function streamContract(t: Test, maker: Maker): void {
     a.attach(block, 10_000, 7);
     a.compose(Buffer.from("tail"));
     t.equal(a.stream.queuedBytes, 10_010);
-    await maker.until(() => b.receivedBytes === 10_010, "all arrived");
+    await maker.until("all arrived", () => b.receivedBytes === 10_010);
     t.ok(b.allReceived.equals(Buffer.concat([Buffer.from("header"), bytes, Buffer.from("tail")])));
-    await maker.until(() => a.sentTags.length === 1, "sent");
+    await maker.until("sent", () => a.sentTags.length === 1);
     t.equal(a.sentTags[0], 7);
     t.equal(a.stream.queuedBytes, 0);
     await shut(a, b);
@@ -60,9 +60,9 @@ export function streamContract(t: Test, maker: Maker): void {
       return bytes.length >= 8 ? 8 : 0;
     };
     a.compose(Buffer.from("01234"));
-    await maker.until(() => lengths.length > 0, "first part");
+    await maker.until("first part", () => lengths.length > 0);
     a.compose(Buffer.from("56789abcdef"));
-    await maker.until(() => b.receivedBytes === 16, "both messages");
+    await maker.until("both messages", () => b.receivedBytes === 16);
     t.equal(b.allReceived.toString(), "0123456789abcdef");
     await shut(a, b);
   });
@@ -85,9 +85,9 @@ export function streamContract(t: Test, maker: Maker): void {
       a.attach(block + at, length, tag++);
       at += length;
     }
-    await maker.until(() => b.receivedBytes === total, "all arrived");
+    await maker.until("all arrived", () => b.receivedBytes === total);
     t.ok(b.allReceived.equals(bytes));
-    await maker.until(() => a.sentTags.length === tag, "all tags");
+    await maker.until("all tags", () => a.sentTags.length === tag);
     t.ok(a.sentTags.every((value, i) => value === i));
     t.equal(a.drains, 1, "drained is told once");
     await shut(a, b);
@@ -109,7 +109,7 @@ export function streamContract(t: Test, maker: Maker): void {
     a.compose(Buffer.from("head"));
     a.attach(block, 200_000, 1);
     a.compose(Buffer.from("next"));
-    await maker.until(() => b.receivedBytes === 8, "message behind the payload");
+    await maker.until("message behind the payload", () => b.receivedBytes === 8);
     t.equal(b.fills, 1);
     t.equal(b.allReceived.toString(), "headnext");
     t.ok(arena.bytes.subarray(target, target + 200_000).equals(bytes));
@@ -130,7 +130,7 @@ export function streamContract(t: Test, maker: Maker): void {
       if (b.fills === 1) b.stream.receiveInto(target + 3, 3);
     };
     a.compose(Buffer.from("xabcdefz"));
-    await maker.until(() => b.receivedBytes === 2, "the rest");
+    await maker.until("the rest", () => b.receivedBytes === 2);
     t.equal(b.allReceived.toString(), "xz");
     t.equal(b.fills, 2);
     t.equal(arena.bytes.toString("latin1", target, target + 6), "abcdef");
@@ -147,13 +147,13 @@ export function streamContract(t: Test, maker: Maker): void {
       return 2;
     };
     a.compose(Buffer.from("hh123456tt"));
-    await maker.until(() => b.receivedBytes === 2, "header");
+    await maker.until("header", () => b.receivedBytes === 2);
     b.quietly(() => b.stream.receiveInto(target, 6));
-    await maker.until(() => b.fills === 1, "filled though paused");
+    await maker.until("filled though paused", () => b.fills === 1);
     t.equal(arena.bytes.toString("latin1", target, target + 6), "123456");
     t.equal(b.receivedBytes, 2, "paused: nothing is presented");
     b.quietly(() => b.stream.resume());
-    await maker.until(() => b.receivedBytes === 4, "the rest");
+    await maker.until("the rest", () => b.receivedBytes === 4);
     t.equal(b.allReceived.toString(), "hhtt");
     await shut(a, b);
     arena.free(target);
@@ -169,12 +169,12 @@ export function streamContract(t: Test, maker: Maker): void {
       return 1;
     };
     a.compose(Buffer.from("abc"));
-    await maker.until(() => calls === 1, "first");
+    await maker.until("first", () => calls === 1);
     a.compose(Buffer.from("def"));
-    await maker.until(() => a.stream.queuedBytes === 0, "left");
+    await maker.until("left", () => a.stream.queuedBytes === 0);
     t.equal(calls, 1);
     b.quietly(() => b.stream.resume());
-    await maker.until(() => b.receivedBytes === 6, "the rest");
+    await maker.until("the rest", () => b.receivedBytes === 6);
     t.equal(b.allReceived.toString(), "abcdef");
     await shut(a, b);
   });
@@ -185,9 +185,9 @@ export function streamContract(t: Test, maker: Maker): void {
     const bytes = noise(64, 9);
     for (const byte of bytes) {
       a.compose(Buffer.from([byte]));
-      await maker.until(() => a.stream.queuedBytes === 0, "left");
+      await maker.until("left", () => a.stream.queuedBytes === 0);
     }
-    await maker.until(() => b.receivedBytes === 64, "all");
+    await maker.until("all", () => b.receivedBytes === 64);
     t.ok(b.allReceived.equals(bytes));
     await shut(a, b);
   });
@@ -198,7 +198,7 @@ export function streamContract(t: Test, maker: Maker): void {
     arena.bytes.fill(0x5a, block, block + 500_000);
     a.attach(block, 500_000, 3);
     a.quietly(() => a.stream.end());
-    await maker.until(() => a.isClosed && b.isClosed, "both closed");
+    await maker.until("both closed", () => a.isClosed && b.isClosed);
     t.equal(b.receivedBytes, 500_000);
     t.equal(a.ends[0], null);
     t.equal(b.ends[0], null);
@@ -212,7 +212,7 @@ export function streamContract(t: Test, maker: Maker): void {
     const block = arena.alloc(4 * BACKLOG_BYTES_MAX);
     for (let tag = 0; tag < 8; tag++) a.attach(block, 4 * BACKLOG_BYTES_MAX, tag);
     a.quietly(() => a.stream.destroy());
-    await maker.until(() => a.isClosed, "closed");
+    await maker.until("closed", () => a.isClosed);
     t.equal(a.sentTags.length, 8);
     t.equal(a.ends[0], null);
     t.equal(a.calls.at(-1), "closed");
@@ -229,9 +229,9 @@ export function streamContract(t: Test, maker: Maker): void {
       return piece.length;
     };
     a.compose(Buffer.from("x"));
-    await maker.until(() => b.receivedBytes === 1, "header");
+    await maker.until("header", () => b.receivedBytes === 1);
     a.compose(Buffer.from("part of the payload"));
-    await maker.until(() => a.stream.queuedBytes === 0, "left");
+    await maker.until("left", () => a.stream.queuedBytes === 0);
     await shut(a, b);
     t.equal(b.fills, 0);
     arena.free(target);
@@ -241,7 +241,7 @@ export function streamContract(t: Test, maker: Maker): void {
       return 1;
     };
     c.compose(Buffer.from("xyz"));
-    await maker.until(() => d.isClosed && c.isClosed, "both closed");
+    await maker.until("both closed", () => d.isClosed && c.isClosed);
     t.equal(d.calls.join(" "), "received closed");
   });
 
@@ -253,9 +253,9 @@ export function streamContract(t: Test, maker: Maker): void {
       return piece.length;
     };
     a.compose(Buffer.from("x"));
-    await maker.until(() => b.receivedBytes === 1, "header");
+    await maker.until("header", () => b.receivedBytes === 1);
     a.quietly(() => a.stream.destroy());
-    await maker.until(() => b.isClosed && a.isClosed, "closed");
+    await maker.until("closed", () => b.isClosed && a.isClosed);
     t.equal(b.fills, 0);
     t.equal(b.calls.at(-1), "closed");
     arena.free(target);
@@ -280,7 +280,7 @@ export function streamContract(t: Test, maker: Maker): void {
       b.compose(Buffer.from(part));
       return part.length;
     };
-    await maker.until(() => a.receivedBytes === all.length, "everything came back");
+    await maker.until("everything came back", () => a.receivedBytes === all.length);
     t.ok(a.allReceived.equals(all));
     await shut(a, b);
   });

@@ -18,7 +18,7 @@ t.test("after the hand-over", async (t) => {
       world.advance(5);
       return [held[0], held[1]];
     },
-    until: async (done, what) => {
+    until: async (what, done) => {
       for (let i = 0; i < 10_000 && !done(); i++) world.advance(0.1);
       t.ok(done(), what);
     },
