@@ -129,10 +129,10 @@ export function detachContract(t: Test, maker: Maker, adopt: Adopt): void {
     const all = Buffer.concat([first, more]);
     const have = (): number => taken.reduce((sum, piece) => sum + piece.length, 0);
     // The last payload may be longer than what there is.
-    await maker.until(() => {
+    await maker.until("everything", () => {
       heir.quietly(() => heir.stream.resume());
       return have() === all.length || (isDirect && have() > all.length - 5000);
-    }, "everything");
+    });
     t.ok(all.subarray(0, have()).equals(Buffer.concat(taken)));
     await shut(a, heir);
     arena.free(target);
