@@ -187,8 +187,8 @@ export class Connection implements StreamHandler, TransmissionOwner {
   /** Whether both are of the same attachment, which has one connection at a time. */
   isOfSameAs(other: Connection): boolean {
     const [ours, theirs] = [this.#agreement, other.#agreement];
-    if (ours === undefined || ours.attachment === null) return false;
-    return ours.attachment === theirs?.attachment && ours.target === theirs.target;
+    if (ours === undefined || theirs === undefined) return false;
+    return ours.attachment === theirs.attachment && ours.target === theirs.target;
   }
   /** Its client goes on with `next`: nothing that it sent and that the device does not have is done any more. */
   makeWayFor(next: Connection): void {
