@@ -166,7 +166,7 @@ int disconnect_with(const Options& options, Nbd& nbd) {
 int probe(const Options& options) {
   const char* where = options.server->text;
   const std::int64_t deadline = now_ms() + std::int64_t{options.patience_seconds} * 1000;
-  Dial dial(*options.server, options.name);
+  Dial dial(*options.server, options.name, nullptr);
   if (!finish_dial(dial, deadline, -1))
     return failed(options, Code::kTimeout, 0, "%s takes the connection and does not answer within %u s", where,
                   options.patience_seconds);

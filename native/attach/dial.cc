@@ -33,7 +33,8 @@ void set_tcp(int fd) noexcept {
 
 }  // namespace
 
-Dial::Dial(const Address& address, std::string_view name) noexcept : handshake_(name) {
+Dial::Dial(const Address& address, std::string_view name, const AttachmentId* attachment) noexcept
+    : handshake_(name, attachment) {
   const int family = address.name.ss_family;
   fd_ = ::socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd_ < 0) {

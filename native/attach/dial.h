@@ -16,7 +16,8 @@ class Dial {
  public:
   enum class State : std::uint8_t { kConnecting, kShaking, kDone, kFailed };
 
-  Dial(const Address& address, std::string_view name) noexcept;
+  // Without an id it belongs to no attachment.
+  Dial(const Address& address, std::string_view name, const AttachmentId* attachment) noexcept;
   ~Dial();
   Dial(const Dial&) = delete;
   Dial& operator=(const Dial&) = delete;

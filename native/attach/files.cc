@@ -68,6 +68,12 @@ std::uint32_t DeviceFiles::block_bytes() const noexcept {
   return bytes < 0 ? 0 : static_cast<std::uint32_t>(bytes);
 }
 
+bool DeviceFiles::has_several_connections() const noexcept {
+  char file[kPathBytes];
+  path("mq/1", file);
+  return ::access(file, F_OK) == 0;
+}
+
 std::string_view DeviceFiles::backend(char* out, std::size_t room) const noexcept {
   char file[kPathBytes];
   path("backend", file);

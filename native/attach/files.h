@@ -28,6 +28,8 @@ class DeviceFiles {
   [[nodiscard]] std::uint64_t size_bytes() const noexcept;
   [[nodiscard]] bool is_read_only() const noexcept;
   [[nodiscard]] std::uint32_t block_bytes() const noexcept;
+  // The kernel makes one hardware queue for each.
+  [[nodiscard]] bool has_several_connections() const noexcept;
   // Who it belongs to, as CONNECT said; empty when nobody said so.
   [[nodiscard]] std::string_view backend(char* out, std::size_t room) const noexcept;
   // For example "queue/read_ahead_kb".

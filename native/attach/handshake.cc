@@ -16,6 +16,8 @@ constexpr std::uint64_t kReplyMagic = 0x0003e889045565a9;
 constexpr std::uint16_t kFixedNewstyle = 1;
 constexpr std::uint16_t kNoZeroes = 2;
 constexpr std::uint32_t kGo = 7;
+// "TRVA", as in src/nbd/options.ts.
+constexpr std::uint32_t kAttachment = 0x54525641;
 constexpr std::uint32_t kAck = 1;
 constexpr std::uint32_t kInfo = 3;
 constexpr std::uint32_t kError = 0x80000000;
@@ -24,6 +26,7 @@ constexpr std::uint16_t kInfoBlockSize = 3;
 
 constexpr std::size_t kGreetingBytes = 18;
 constexpr std::size_t kHeaderBytes = 20;
+constexpr std::size_t kOptionBytes = 16;
 // Descriptions are 4096 bytes at most, errors a sentence.
 constexpr std::uint32_t kDataBytesMax = 65536;
 // There are four kinds of information.
@@ -56,7 +59,9 @@ const char* refusal(std::uint32_t type) noexcept {
 
 }  // namespace
 
-Handshake::Handshake(std::string_view name) noexcept {
+Handshake::Handshake(std::string_view name, const AttachmentId* attachment) noexcept {
+  has_attachment_ = attachment != nullptr;
+  if (has_attachment_) attachment_ = *attachment;
   name_bytes_ = std::min(name.size(), name_.size());
   std::memcpy(name_.data(), name.data(), name_bytes_);
   expect(Step::kGreeting, kGreetingBytes);
@@ -120,17 +125,32 @@ void Handshake::greeting() noexcept {
   if ((flags & kFixedNewstyle) == 0)
     return fail(Failure::kProtocol, "the server does not speak fixed newstyle NBD");
 
-  std::uint8_t* out = out_.data();
-  store32(out, flags & (kFixedNewstyle | kNoZeroes));
-  store64(out + 4, kOptionMagic);
-  store32(out + 12, kGo);
-  const auto name_bytes = static_cast<std::uint32_t>(name_bytes_);
-  store32(out + 16, 4 + name_bytes + 2 + 2);
-  store32(out + 20, name_bytes);
-  std::memcpy(out + 24, name_.data(), name_bytes_);
-  store16(out + 24 + name_bytes_, 1);
-  store16(out + 26 + name_bytes_, kInfoBlockSize);
-  out_bytes_ = 28 + name_bytes_;
+  store32(out_.data(), flags & (kFixedNewstyle | kNoZeroes));
+  if (has_attachment_) send_attachment(4);
+  else send_go(4);
+}
+
+void Handshake::send_attachment(std::size_t at) noexcept {
+  std::memcpy(out_.data() + at + kOptionBytes, attachment_.data(), attachment_.size());
+  send_option(at, kAttachment, attachment_.size());
+}
+
+void Handshake::send_go(std::size_t at) noexcept {
+  std::uint8_t* data = out_.data() + at + kOptionBytes;
+  store32(data, static_cast<std::uint32_t>(name_bytes_));
+  std::memcpy(data + 4, name_.data(), name_bytes_);
+  store16(data + 4 + name_bytes_, 1);
+  store16(data + 6 + name_bytes_, kInfoBlockSize);
+  send_option(at, kGo, 8 + name_bytes_);
+}
+
+void Handshake::send_option(std::size_t at, std::uint32_t option, std::size_t data_bytes) noexcept {
+  std::uint8_t* out = out_.data() + at;
+  store64(out, kOptionMagic);
+  store32(out + 8, option);
+  store32(out + 12, static_cast<std::uint32_t>(data_bytes));
+  option_ = option;
+  out_bytes_ = at + kOptionBytes + data_bytes;
   out_sent_ = 0;
   expect(Step::kHeader, kHeaderBytes);
 }
@@ -138,7 +158,7 @@ void Handshake::greeting() noexcept {
 void Handshake::header() noexcept {
   const std::uint8_t* in = in_.data();
   if (load64(in) != kReplyMagic) return fail(Failure::kProtocol, "the server's reply has a wrong magic number");
-  if (load32(in + 8) != kGo) return fail(Failure::kProtocol, "the server answers an option that was not sent");
+  if (load32(in + 8) != option_) return fail(Failure::kProtocol, "the server answers an option that was not sent");
   reply_type_ = load32(in + 12);
   const std::uint32_t length = load32(in + 16);
   if (length > kDataBytesMax) return fail(Failure::kProtocol, "the server's reply is absurdly long");
@@ -147,17 +167,20 @@ void Handshake::header() noexcept {
 }
 
 void Handshake::reply() noexcept {
+  // Whatever a server has against this one, it says so of GO as well if it means more than that.
+  if (option_ == kAttachment && (reply_type_ & kError) != 0) return send_go(0);
   if ((reply_type_ & kError) != 0) {
     const auto failure = reply_type_ == 0x80000006 ? Failure::kUnknownExport : Failure::kRefused;
     return fail(failure, refusal(reply_type_), Bytes{in_.data(), std::min(wanted_, in_.size())});
   }
   if (reply_type_ == kAck) {
     if (wanted_ != 0) return fail(Failure::kProtocol, "the server's acknowledgement carries data");
+    if (option_ == kAttachment) return send_go(0);
     if (!has_export_) return fail(Failure::kProtocol, "the server does not tell the size");
     state_ = State::kDone;
     return;
   }
-  if (reply_type_ != kInfo) return fail(Failure::kProtocol, "the server's reply is of an unknown type");
+  if (reply_type_ != kInfo || option_ != kGo) return fail(Failure::kProtocol, "the server's reply is of an unknown type");
   info();
 }
 

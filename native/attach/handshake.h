@@ -3,12 +3,15 @@
 #include <cstdint>
 #include <string_view>
 
+#include "attach/identity.h"
 #include "attach/message.h"
 
 // The client's side of NBD's fixed newstyle handshake, up to the end of GO: bytes in, bytes out, no socket, no clock.
 //
-//   greeting ──▶ reply header ◀─▶ reply data ──ACK──▶ done
-//       └────────────┴──────────────┴──────────────▶ failed
+//   greeting ──▶ reply header ◀─▶ reply data ──ACK of GO──▶ done
+//       └────────────┴──────────────┴─────────────────▶ failed
+//
+// Before GO it tells for which attachment the connection is. That option is of our own: a server that refuses it goes on all the same.
 //
 // No structured replies, extended headers or contexts are asked for: the kernel, which gets the socket afterwards,
 // knows none.
@@ -39,8 +42,8 @@ class Handshake {
   // Why it failed: the peer speaks something else, or understood and refused.
   enum class Failure : std::uint8_t { kNone, kProtocol, kUnknownExport, kRefused };
 
-  // A name of at most kNameBytesMax bytes.
-  explicit Handshake(std::string_view name) noexcept;
+  // A name of at most kNameBytesMax bytes. Without an id nothing is said of attachments.
+  Handshake(std::string_view name, const AttachmentId* attachment) noexcept;
 
   [[nodiscard]] State state() const noexcept { return state_; }
   [[nodiscard]] Failure failure() const noexcept { return failure_; }
@@ -60,6 +63,10 @@ class Handshake {
   enum class Step : std::uint8_t { kGreeting, kHeader, kData };
 
   void expect(Step step, std::size_t length) noexcept;
+  // Behind `at` bytes that go before it.
+  void send_attachment(std::size_t at) noexcept;
+  void send_go(std::size_t at) noexcept;
+  void send_option(std::size_t at, std::uint32_t option, std::size_t data_bytes) noexcept;
   void greeting() noexcept;
   void header() noexcept;
   void reply() noexcept;
@@ -85,6 +92,9 @@ class Handshake {
   std::size_t wanted_ = 0;
   std::size_t have_ = 0;
   std::uint32_t reply_type_ = 0;
+  std::uint32_t option_ = 0;
+  AttachmentId attachment_{};
+  bool has_attachment_ = false;
 
   std::array<char, 256> problem_{};
 };

@@ -67,7 +67,12 @@ int write_record(const Options& options, const DeviceFiles& device) {
 class Attachment final {
  public:
   Attachment(const Options& options, Nbd& nbd, Link& events, Log& log, int stop_fd)
-      : options_(options), nbd_(nbd), events_(events), log_(log), stop_fd_(stop_fd) {}
+      : options_(options),
+        nbd_(nbd),
+        events_(events),
+        log_(log),
+        stop_fd_(stop_fd),
+        id_(attachment_id(options.root)) {}
   ~Attachment() {
     if (socket_ >= 0) ::close(socket_);
   }
@@ -87,6 +92,9 @@ class Attachment final {
   Link& events_;
   Log& log_;
   int stop_fd_;
+  const AttachmentId id_;
+  // What servers are told of it. Nullptr for a device that somebody attached with several connections: those do not end each other.
+  const AttachmentId* attachment_ = &id_;
   int socket_ = -1;
   Export export_;
   std::uint32_t block_bytes_ = 0;
@@ -105,7 +113,8 @@ int Attachment::run() {
 int Attachment::reach() {
   const char* where = options_.server->text;
   const std::int64_t deadline = now_ms() + std::int64_t{options_.patience_seconds} * 1000;
-  Dial dial(*options_.server, options_.name);
+  if (options_.adopt && DeviceFiles(options_.root, *options_.device).has_several_connections()) attachment_ = nullptr;
+  Dial dial(*options_.server, options_.name, attachment_);
   if (!finish_dial(dial, deadline, stop_fd_))
     return failed(options_, Code::kTimeout, 0, "%s takes the connection and does not answer within %u s", where,
                   options_.patience_seconds);
@@ -222,6 +231,7 @@ int Attachment::supervise() {
   SuperviseTerms terms;
   terms.address = &*options_.server;
   terms.name = options_.name;
+  terms.attachment = attachment_;
   terms.size_bytes = size_bytes_;
   terms.block_bytes = block_bytes_;
   terms.flags = export_.flags;

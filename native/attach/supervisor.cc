@@ -160,7 +160,7 @@ void Supervisor::dial() noexcept {
   attempts_ += 1;
   state_ = State::kDialing;
   deadline_ = now_ms() + terms_.dial_ms;
-  dial_.emplace(*terms_.address, terms_.name);
+  dial_.emplace(*terms_.address, terms_.name, terms_.attachment);
   dial_->step();
   if (dial_->is_over()) dialed();
 }

@@ -23,6 +23,8 @@ namespace attach {
 struct SuperviseTerms {
   const Address* address = nullptr;
   std::string_view name;
+  // Told to the server with each connection.
+  const AttachmentId* attachment = nullptr;
   // What the kernel was told; a server that offers something else is never connected to the device.
   std::uint64_t size_bytes = 0;
   std::uint32_t block_bytes = 512;

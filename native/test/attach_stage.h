@@ -109,6 +109,12 @@ class Server {
   std::atomic<std::uint16_t> flags = kOffers;
   std::atomic<bool> refuses = false;
   std::atomic<int> handshakes = 0;
+  std::atomic<bool> knows_attachments = true;
+  // What each connection said about that; empty: nothing.
+  std::vector<std::string> attachments() {
+    const std::lock_guard guard(lock_);
+    return attachments_;
+  }
 
  private:
   void serve() {
@@ -117,8 +123,23 @@ class Server {
       if (fd < 0) return;
       std::uint8_t in[256];
       (void)::send(fd, "NBDMAGICIHAVEOPT\0\3", 18, MSG_NOSIGNAL);
-      // Flags, and GO for "photos".
-      if (::recv(fd, in, 34, MSG_WAITALL) != 34 || std::memcmp(in + 24, "photos", 6) != 0) {
+      std::string told;
+      // Flags, and GO for "photos"; before that, perhaps, an attachment.
+      bool is_good = ::recv(fd, in, 4 + 16, MSG_WAITALL) == 20;
+      if (is_good && load32(in + 12) == 0x54525641) {
+        std::uint8_t answer[20] = {0, 3, 0xe8, 0x89, 4, 0x55, 0x65, 0xa9, 'T', 'R', 'V', 'A'};
+        store32(answer + 12, knows_attachments ? 1 : 0x80000001);
+        is_good = load32(in + 16) == 16 && ::recv(fd, in, 16, MSG_WAITALL) == 16;
+        told.assign(reinterpret_cast<char*>(in), 16);
+        (void)::send(fd, answer, sizeof answer, MSG_NOSIGNAL);
+        is_good = is_good && ::recv(fd, in + 4, 16, MSG_WAITALL) == 16;
+      }
+      {
+        const std::lock_guard guard(lock_);
+        attachments_.push_back(told);
+      }
+      if (!is_good || ::recv(fd, in + 20, 14, MSG_WAITALL) != 14 || load32(in + 12) != 7 ||
+          std::memcmp(in + 24, "photos", 6) != 0) {
         ::close(fd);
         continue;
       }
@@ -143,6 +164,8 @@ class Server {
   int listener_ = -1;
   std::thread thread_;
   std::vector<int> clients_;
+  std::mutex lock_;
+  std::vector<std::string> attachments_;
 };
 
 // The driver: takes RECONFIGURE, and tells of connections that died.
@@ -280,6 +303,7 @@ class Stage {
     CHECK(nbd_.find() == 0 && nbd_.family().id == kFamily && nbd_.family().group == 6);
     terms_.address = &address_;
     terms_.name = "photos";
+    terms_.attachment = &attachment_;
     terms_.size_bytes = kSize;
     terms_.flags = kOffers;
     terms_.backend = "trivet/photos";
@@ -291,7 +315,7 @@ class Stage {
     server.open();
     int socket = -1;
     if (has_socket) {
-      Dial dial(address_, "photos");
+      Dial dial(address_, "photos", &attachment_);
       CHECK(finish_dial(dial, now_ms() + 5000, -1) && dial.state() == Dial::State::kDone);
       CHECK(dial.handshake().offered().size_bytes == kSize);
       socket = dial.release();
@@ -347,6 +371,7 @@ class Stage {
   DeviceFiles files_;
   Log log_;
   Address address_;
+  const AttachmentId attachment_ = {'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k', 'l', 'm', 'n', 'o', 'p'};
   SuperviseTerms terms_;
   std::thread thread_;
   Ending ending_ = Ending::kGivenUp;

@@ -1,4 +1,7 @@
+#include <stdlib.h>
+
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <string_view>
@@ -7,6 +10,7 @@
 #include "attach/address.h"
 #include "attach/big_endian.h"
 #include "attach/handshake.h"
+#include "attach/identity.h"
 #include "test/check.h"
 
 namespace {
@@ -68,7 +72,7 @@ std::size_t feed(Handshake& shake, const Buffer& said, std::size_t step, Buffer&
 
 void succeeds() {
   for (const std::size_t step : {1UL, 2UL, 7UL, 1000UL}) {
-    Handshake shake("photos");
+    Handshake shake("photos", nullptr);
     Buffer heard;
     // What follows the handshake is the kernel's: not a byte of it may be taken.
     const Buffer said = good() + Buffer(32, 0x67);
@@ -82,26 +86,95 @@ void succeeds() {
                        text("photos") + Buffer({0, 1, 0, 3}));
   }
   // Only what the server offers is answered; the empty name; nothing about block sizes.
-  Handshake plain("");
+  Handshake plain("", nullptr);
   Buffer heard;
   feed(plain, greeting(1) + reply(3, kInfoExport) + reply(1, {}), 1000, heard);
   CHECK(plain.state() == State::kDone && plain.offered().preferred_bytes == 0);
   CHECK(heard == Buffer({0, 0, 0, 1}) + text("IHAVEOPT") + Buffer({0, 0, 0, 7, 0, 0, 0, 8, 0, 0, 0, 0, 0, 1, 0, 3}));
   const std::string long_name(kNameBytesMax, 'n');
-  Handshake longest(long_name);
+  Handshake longest(long_name, nullptr);
   heard.clear();
   feed(longest, good(), 1000, heard);
   CHECK(longest.state() == State::kDone && heard.size() == 28 + kNameBytesMax);
   // Information longer than what is kept is passed over.
-  Handshake chatty("x");
+  Handshake chatty("x", nullptr);
   heard.clear();
   feed(chatty, greeting() + reply(3, Buffer({0, 2}) + Buffer(60'000, 'd')) + reply(3, kInfoExport) + reply(1, {}), 333, heard);
   CHECK(chatty.state() == State::kDone && chatty.offered().size_bytes == 0x40000000);
 }
 
+constexpr std::uint32_t kAttachment = 0x54525641;
+constexpr AttachmentId kId = {0x00, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff};
+
+// The option before GO, byte for byte as in src/nbd; and GO after it, whatever the server thinks of it.
+void tells_its_attachment() {
+  const Buffer go = text("IHAVEOPT") + Buffer({0, 0, 0, 7, 0, 0, 0, 14, 0, 0, 0, 6}) + text("photos") + Buffer({0, 1, 0, 3});
+  const Buffer option = Buffer({0, 0, 0, 3}) + text("IHAVEOPTTRVA") + Buffer({0, 0, 0, 16}) + Buffer(kId.begin(), kId.end());
+  const Buffer offered = reply(3, kInfoExport) + reply(1, {});
+  for (const std::size_t step : {1UL, 3UL, 5000UL}) {
+    for (const Buffer& answer :
+         {reply(1, {}, kAttachment), reply(0x80000001, {}, kAttachment), reply(0x80000001, text("what?"), kAttachment),
+          reply(0x80000002, Buffer(60'000, 'x'), kAttachment), reply(0x80000007, {}, kAttachment)}) {
+      Handshake shake("photos", &kId);
+      Buffer heard;
+      const Buffer said = greeting() + answer + offered;
+      CHECK(feed(shake, said + Buffer(32, 0x67), step, heard) == said.size());
+      CHECK(shake.state() == State::kDone && shake.offered().size_bytes == 0x40000000);
+      CHECK(heard == option + go);
+    }
+  }
+  const auto failure = [](const Buffer& answer) {
+    Handshake shake("photos", &kId);
+    Buffer heard;
+    feed(shake, greeting() + answer, 7, heard);
+    CHECK(shake.state() == State::kFailed && shake.failure() == Failure::kProtocol);
+    return std::string(shake.problem());
+  };
+  CHECK(failure(reply(1, {0}, kAttachment)) == "the server's acknowledgement carries data");
+  CHECK(failure(reply(3, kInfoExport, kAttachment)) == "the server's reply is of an unknown type");
+  CHECK(failure(reply(1, {})) == "the server answers an option that was not sent");
+  CHECK(failure(reply(1, {}, kAttachment) + reply(1, {}, kAttachment)) == "the server answers an option that was not sent");
+  Handshake longest(std::string(kNameBytesMax, 'n'), &kId);
+  Buffer heard;
+  feed(longest, greeting() + reply(1, {}, kAttachment) + offered, 1000, heard);
+  CHECK(longest.state() == State::kDone && heard.size() == 36 + 24 + kNameBytesMax);
+}
+
+// Of the machine, or else of this boot, or else of this process.
+void identities() {
+  char root[] = "/tmp/trivet-identity-XXXXXX";
+  CHECK(::mkdtemp(root) != nullptr);
+  const std::string base = root;
+  const auto put = [&](const std::string& path, const std::string& content) {
+    const std::string command = "mkdir -p $(dirname " + base + path + ") && printf '" + content + "' >" + base + path;
+    CHECK(std::system(command.c_str()) == 0);
+  };
+  const auto told = [&] {
+    const AttachmentId id = attachment_id(root);
+    return std::string(reinterpret_cast<const char*>(id.data()), 8) + " " + std::to_string(load64(id.data() + 8));
+  };
+  CHECK(told().starts_with("process:") && told() != told());
+  put("/proc/sys/kernel/random/boot_id", "2d33a5ac-5b8a-4a6b-9d2b-0a9a56e2a7f1\\n");
+  const std::string of_boot = told();
+  CHECK(of_boot.starts_with("of boot:") && told() == of_boot);
+  for (const char* bad : {"", "uninitialized\\n", "0123456789abcdef0123456789abcde\\n", "0123456789abcdef0123456789abcdefa\\n",
+                          "0123456789abcdef0123456789ABCDEF\\n"}) {
+    put("/etc/machine-id", bad);
+    CHECK(told() == of_boot);
+  }
+  put("/etc/machine-id", "0123456789abcdef0123456789abcdef\\n");
+  CHECK(told() == "machine: 95275530947985237");
+  // The boot has nothing to do with it.
+  put("/proc/sys/kernel/random/boot_id", "");
+  CHECK(told() == "machine: 95275530947985237");
+  put("/etc/machine-id", "0123456789abcdef0123456789abcdee");
+  CHECK(told().starts_with("machine:") && told() != "machine: 95275530947985237");
+  CHECK(std::system(("rm -rf " + base).c_str()) == 0);
+}
+
 void fails(const Buffer& said, Failure failure, std::string_view problem) {
   for (const std::size_t step : {1UL, 5000UL}) {
-    Handshake shake("photos");
+    Handshake shake("photos", nullptr);
     Buffer heard;
     feed(shake, said, step, heard);
     CHECK(shake.state() == State::kFailed && shake.failure() == failure);
@@ -159,7 +232,7 @@ void mutations() {
     for (std::uint32_t changes = 1 + next() % 4; changes > 0; changes--)
       said[next() % said.size()] = static_cast<std::uint8_t>(next());
     if (next() % 3 == 0) said.resize(next() % said.size());
-    Handshake shake("photos");
+    Handshake shake("photos", nullptr);
     Buffer heard;
     feed(shake, said, 1 + next() % 40, heard);
     CHECK(shake.state() != State::kFailed || std::strlen(shake.problem()) < 256);
@@ -183,6 +256,8 @@ void addresses() {
 
 int main() {
   succeeds();
+  tells_its_attachment();
+  identities();
   refusals();
   mutations();
   addresses();

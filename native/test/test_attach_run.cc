@@ -59,6 +59,8 @@ class Scene {
   explicit Scene(std::vector<std::string> more = {}) : requests_(kernel.requests_fd, false), events_(kernel.events_fd, false), nbd_(requests_) {
     CHECK(nbd_.find() == 0);
     for (const char* name : {"uevent", "queue/read_ahead_kb", "queue/max_sectors_kb"}) folder.write(name, "");
+    CHECK(::mkdir((std::string(folder.root()) + "/etc").c_str(), 0755) == 0);
+    folder.put("/etc/machine-id", "0123456789abcdef0123456789abcdef\n");
     folder.put("/dev/nbd3", std::string(8192, 'x'));
     folder.remove("pid");
     folder.write("size", "0");
@@ -106,6 +108,11 @@ class Scene {
       return value;
     }
     return ~0ULL;
+  }
+  std::string attachment() {
+    const AttachmentId id = attachment_id(folder.root());
+    CHECK(std::memcmp(id.data(), "machine:", 8) == 0);
+    return std::string(reinterpret_cast<const char*>(id.data()), id.size());
   }
   std::string read_record() {
     char text[1024] = {};
@@ -178,6 +185,8 @@ void attaches() {
   CHECK(!scene.kernel.sets_times);
   CHECK(told(notices) == "STATUS=connection lost, connecting again");
   CHECK(told(notices) == "STATUS=connected");
+  // Of the same attachment; whoever adopts it says the same.
+  CHECK(scene.server.attachments() == std::vector<std::string>(2, scene.attachment()));
   // Stopped, it leaves everything as it is.
   scene.stop();
   run.join();
@@ -262,10 +271,12 @@ void failures() {
 }
 
 void adopts() {
-  {
-    // By nbd-client, without a name of its own.
+  // By nbd-client, without a name of its own, and perhaps with more connections: those do not succeed one another.
+  for (const int connections : {1, 2}) {
     Scene scene({"--device", "3", "--adopt"});
     scene.server.open();
+    CHECK(::mkdir((std::string(scene.folder.root()) + "/sys/block/nbd3/mq").c_str(), 0755) == 0);
+    for (int i = 0; i < connections; i++) scene.folder.write("mq/" + std::to_string(i), "");
     scene.kernel.wants_backend = false;
     scene.folder.write("pid", "812");
     scene.folder.write("size", std::to_string(kSize / 512));
@@ -279,6 +290,7 @@ void adopts() {
     scene.kernel.link_dead(kIndex);
     scene.server.open();
     CHECK(within(3000, [&] { return scene.kernel.reconfigured == 2; }));
+    CHECK(scene.server.attachments() == std::vector<std::string>(2, connections == 1 ? scene.attachment() : ""));
     scene.stop();
     run.join();
     CHECK(status == 0);

@@ -38,6 +38,21 @@ void reconnects_after_a_death() {
   CHECK(stage.kernel.reconfigured == 3 && stage.server.handshakes == 4);
 }
 
+void tells_each_server_who_it_is() {
+  for (const bool knows : {true, false}) {
+    Stage stage;
+    stage.server.knows_attachments = knows;
+    stage.start();
+    for (int round = 1; round <= 2; round++) {
+      stage.server.close();
+      stage.kernel.link_dead(kIndex);
+      stage.server.open();
+      CHECK(stage.connects(round));
+    }
+    CHECK(stage.server.attachments() == std::vector<std::string>(3, "abcdefghijklmnop"));
+  }
+}
+
 void waits_for_a_server() {
   Stage stage;
   stage.start();
@@ -262,6 +277,7 @@ int main() {
   waits_for_udev();
   logs_without_waiting();
   reconnects_after_a_death();
+  tells_each_server_who_it_is();
   waits_for_a_server();
   needs_no_notice();
   hears_only_its_own();

@@ -32,17 +32,24 @@ export interface LeftSession {
   readonly state: SessionState;
 }
 
+export interface ConnectionOwner {
+  /** Its first request is here. False: something is left of connections that it succeeds, so it waits. */
+  mayBegin(connection: Connection): boolean;
+  retired(connection: Connection): void;
+}
+
 export class Connection implements StreamHandler, TransmissionOwner {
   readonly #ports: ConnectionPorts;
   readonly #stream: Stream;
   readonly #setting: ConnectionSetting;
-  readonly #whenRetired: (connection: Connection) => void;
+  readonly #owner: ConnectionOwner;
   readonly #handshake: Handshake;
   #deadline: Cancel | undefined;
   #transmission: Transmission | undefined;
   #agreement: Agreement | undefined;
   #exportName = "";
   #left = false;
+  #isWaiting = false;
   #paused = false;
   #failed = false;
 
@@ -50,12 +57,12 @@ export class Connection implements StreamHandler, TransmissionOwner {
     ports: ConnectionPorts,
     stream: Stream,
     setting: ConnectionSetting,
-    whenRetired: (connection: Connection) => void,
+    owner: ConnectionOwner,
   ) {
     this.#ports = ports;
     this.#stream = stream;
     this.#setting = setting;
-    this.#whenRetired = whenRetired;
+    this.#owner = owner;
     this.#handshake = new Handshake(ports.arena, stream, setting);
   }
 
@@ -109,7 +116,7 @@ export class Connection implements StreamHandler, TransmissionOwner {
     const detached = this.#failed ? null : this.#transmission?.leave();
     if (agreement === undefined || !detached) return null;
     this.#left = true;
-    const { target, structured, allocation } = agreement;
+    const { target, structured, allocation, attachment } = agreement;
     const { descriptor, received, unsent } = detached;
     return {
       descriptor,
@@ -121,6 +128,7 @@ export class Connection implements StreamHandler, TransmissionOwner {
         offers: target.offers(structured),
         structured,
         allocation,
+        attachment,
         received,
         unsent,
       },
@@ -173,7 +181,34 @@ export class Connection implements StreamHandler, TransmissionOwner {
     this.#stream.destroy();
   }
   retired(): void {
-    this.#whenRetired(this);
+    this.#owner.retired(this);
+  }
+
+  /** Whether both are of the same attachment, which has one connection at a time. */
+  isOfSameAs(other: Connection): boolean {
+    const [ours, theirs] = [this.#agreement, other.#agreement];
+    if (ours === undefined || theirs === undefined) return false;
+    return ours.attachment === theirs.attachment && ours.target === theirs.target;
+  }
+  /** Its client goes on with `next`: nothing that it sent and that the device does not have is done any more. */
+  makeWayFor(next: Connection): void {
+    if (this.#failed) return;
+    this.#ports.notes(
+      "info",
+      "nbd.succeeded",
+      `${this.#stream.peer} is let go: its client goes on as ${next.peer}`,
+      { peer: this.#stream.peer, export: this.#exportName },
+    );
+    this.cut();
+  }
+  mayBegin(): boolean {
+    const may = this.#owner.mayBegin(this);
+    this.#isWaiting = !may;
+    return may;
+  }
+  /** Something was waited for, and perhaps nothing of it is left. */
+  lookAgain(): void {
+    if (this.#isWaiting && this.mayBegin()) this.#transmission!.begin();
   }
 
   /** The server stops: answers what is under way and ends. In a handshake the client is told when it asks. */

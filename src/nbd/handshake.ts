@@ -15,6 +15,7 @@ import {
 import {
   ALLOCATION_CONTEXT,
   ALLOCATION_CONTEXT_ID,
+  ATTACHMENT_BYTES,
   CLIENT_FLAGS_BYTES,
   EXPORT_NAME_ZEROES,
   GREETING_BYTES,
@@ -48,6 +49,8 @@ export interface Agreement {
   readonly structured: boolean;
   /** base:allocation was selected for this export. */
   readonly allocation: boolean;
+  /** Hexadecimal digits that are the same for all connections of one client to an export, one after the other; null: it did not say. */
+  readonly attachment: string | null;
 }
 
 export interface HandshakeSetting {
@@ -67,6 +70,7 @@ export class Handshake {
   #fixed = false;
   #noZeroes = false;
   #structured = false;
+  #attachment: string | null = null;
   /** Export name of the last SET_META_CONTEXT that selected base:allocation. */
   #allocationFor: string | undefined;
   #option = 0;
@@ -181,6 +185,10 @@ export class Handshake {
       case "listMetaContext":
       case "setMetaContext":
         return this.#answerMetaContext(at, name === "setMetaContext");
+      case "attachment":
+        if (this.#dataBytes !== ATTACHMENT_BYTES) return OptionReply.errInvalid;
+        this.#attachment = this.#arena.bytes.toString("hex", at, at + ATTACHMENT_BYTES);
+        return OptionReply.ack;
       case "peekExport":
       case "startTls":
       case "extendedHeaders":
@@ -193,6 +201,7 @@ export class Handshake {
       target,
       structured: this.#structured,
       allocation: this.#structured && this.#allocationFor === name,
+      attachment: this.#attachment,
     };
     this.#outcome = "transmission";
   }

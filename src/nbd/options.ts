@@ -15,6 +15,8 @@ export const OPTIONS = {
   setMetaContext: { code: 10, data: "parsed" },
   /** The first thing that QEMU from 8.2 on asks; refused, it goes on with structured replies. */
   extendedHeaders: { code: 11, data: "ignored" },
+  /** "TRVA": of our own, far from where the protocol's numbers go on. ATTACHMENT_BYTES that say which client this is a connection of. */
+  attachment: { code: 0x54525641, data: "parsed" },
 } as const;
 
 export type OptionName = keyof typeof OPTIONS;

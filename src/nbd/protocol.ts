@@ -22,6 +22,9 @@ export const OPTION_REPLY_BYTES = 20;
 /** Zeros that follow the answer to EXPORT_NAME unless the client declined them. */
 export const EXPORT_NAME_ZEROES = 124;
 
+/** Length of what a client may say about which attachment it makes a connection for. */
+export const ATTACHMENT_BYTES = 16;
+
 /** Transmission flags: what an export offers in this session. */
 export const OFFERS = {
   hasFlags: 0x0001,

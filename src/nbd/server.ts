@@ -13,6 +13,7 @@ import {
 import type { Cancel, Stream, StreamHandler } from "../ports/stream.js";
 import {
   Connection,
+  type ConnectionOwner,
   type ConnectionPorts,
   type ConnectionSetting,
   type LeftSession,
@@ -49,7 +50,7 @@ export interface ClientRow {
   readonly requestsInFlight: number;
 }
 
-export class NbdServer {
+export class NbdServer implements ConnectionOwner {
   readonly #ports: ConnectionPorts;
   readonly #setting: ConnectionSetting & { stopping: boolean };
   readonly #connectionsMax: number;
@@ -116,11 +117,25 @@ export class NbdServer {
     this.#makeRoomForHandshake();
     this.#connect(stream).start();
   }
+  /**
+   * The older connections of the same attachment are ended; true when nothing of them is left. The order of submission would do for
+   * writes, but a device may put a zeroing in its place late. Several connections of one attachment at once are no purpose of this: each
+   * would end the others.
+   */
+  mayBegin(newer: Connection): boolean {
+    // In order of arrival, also over a restart: who came later may be about to succeed `newer`.
+    const all = [...this.#connections];
+    const older = all.slice(0, all.indexOf(newer)).filter((one) => newer.isOfSameAs(one));
+    for (const one of older) one.makeWayFor(newer);
+    return !older.some((one) => this.#connections.has(one));
+  }
+  retired(connection: Connection): void {
+    this.#connections.delete(connection);
+    for (const one of this.#connections) one.lookAgain();
+    this.#checkStopped();
+  }
   #connect(stream: Stream): Connection {
-    const connection = new Connection(this.#ports, stream, this.#setting, (one) => {
-      this.#connections.delete(one);
-      this.#checkStopped();
-    });
+    const connection = new Connection(this.#ports, stream, this.#setting, this);
     this.#connections.add(connection);
     return connection;
   }
@@ -142,8 +157,8 @@ export class NbdServer {
       ((state.offers ^ offers) & OFFERS.readOnly) === 0;
     if (isKept) {
       statistics.counts[Count.accepted]! += 1;
-      const { structured, allocation } = state;
-      this.#connect(stream).goOn({ target, structured, allocation }, state);
+      const { structured, allocation, attachment } = state;
+      this.#connect(stream).goOn({ target, structured, allocation, attachment }, state);
       return;
     }
     statistics.counts[Count.refused]! += 1;

@@ -22,6 +22,8 @@ export interface SessionState {
   readonly structured: boolean;
   /** base:allocation was selected. */
   readonly allocation: boolean;
+  /** Which client it is a connection of; null: nobody said. */
+  readonly attachment: string | null;
   /** Received and not answered: whole requests, then the beginning of the next one, if any. */
   readonly received: Uint8Array;
   /** Answers that have to be sent before any other. */

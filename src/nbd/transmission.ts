@@ -22,6 +22,7 @@ import { Count, type Statistics } from "./statistics.js";
 //     └──────────────────────────────────────────────────────────────┘
 //   DISC, stop: nothing more is taken; when the last request is answered the stream ends
 //   client gone: muted; what the device still does is waited for, and its memory released
+//   succeeding another connection of the same client: the first request waits until nothing is left of that
 //   parked: no more headers are taken, what is under way goes on; left: muted, and the stream with all that is unanswered goes elsewhere
 //
 // Requests that find no slot, no room for payload, or a client that does not read its answers stop the
@@ -30,13 +31,15 @@ import { Count, type Statistics } from "./statistics.js";
 const TWO_32 = 2 ** 32;
 
 /** Why the socket is not read: bits. */
-const HELD = { room: 1, slots: 2, backlog: 4, parked: 8 } as const;
+const HELD = { room: 1, slots: 2, backlog: 4, parked: 8, predecessors: 16 } as const;
 /** Device tags from here on are pieces of writes; below them are those of reads. */
 const WRITE_TAG = 2 ** 24;
 /** In the table's command column: a request that gets no answer. */
 const ABANDONED = 255;
 
 export interface TransmissionOwner {
+  /** The first request of a client with an attachment is here. False: it waits for `begin`. */
+  mayBegin(): boolean;
   /** The client broke the protocol, or the device is going away. */
   fail(fault: Fault): void;
   /** Last of all: the stream is closed and the device has nothing of this connection any more. */
@@ -74,6 +77,8 @@ export class Transmission implements DeviceClient, ReadOwner {
   #placedLength = 0;
   /** Refused payload still to be dropped. */
   #dropLeft = 0;
+  /** No request has come yet that others of the same attachment would have to make way for. */
+  #isUnused: boolean;
   /** Takes no more requests, for somebody else will. */
   #parked = false;
   /** Takes no more requests. */
@@ -96,6 +101,7 @@ export class Transmission implements DeviceClient, ReadOwner {
     this.#device = agreement.target.device;
     this.#offers = agreement.target.offers(agreement.structured);
     this.#allocation = agreement.allocation;
+    this.#isUnused = agreement.attachment !== null && !agreement.target.readOnly;
     this.#payloadBytesMax = setting.payloadBytesMax;
     this.#counts = setting.statistics.counts;
     this.#replies = new Replies(arena, stream, agreement.structured);
@@ -135,6 +141,8 @@ export class Transmission implements DeviceClient, ReadOwner {
         );
         return end - at;
       }
+      if (this.#isUnused && view.getUint16(from + 6) !== Command.disconnect && !this.#isLetIn())
+        return from - at;
       this.#begin(from);
       from += REQUEST_BYTES;
     }
@@ -273,6 +281,17 @@ export class Transmission implements DeviceClient, ReadOwner {
     this.#placedAt = -1;
     if (this.#payloadSlot >= 0) this.#abandonPayload();
     this.#checkRetired();
+  }
+
+  #isLetIn(): boolean {
+    this.#isUnused = false;
+    if (this.#owner.mayBegin()) return true;
+    this.#hold(HELD.predecessors);
+    return false;
+  }
+  /** Nothing is left of those that the first request waited for. */
+  begin(): void {
+    this.#unhold(HELD.predecessors);
   }
 
   /** The header of a request lies at `at`. */

@@ -21,7 +21,8 @@ export const FUA = 1;
  * exception: a device may call back synchronously, so requesters must have their slot ready first.
  *
  * Requests in flight may be executed in any order, except that overlapping writes are applied in
- * order of submission and a read submitted after a write that overlaps it sees that write.
+ * order of submission and a read submitted after a write that overlaps it sees that write. A zeroing may
+ * take its place among them at any time before it is answered.
  *
  * Memory. A writer asks `place` where to put the payload, fills it and hands it to `write`, which
  * takes it over. A read's data is at `at` when `deviceDone` is called; the requester gives it back by

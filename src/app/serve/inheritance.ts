@@ -57,6 +57,8 @@ const head = v.object({
       offers: count,
       structured: v.boolean(),
       allocation: v.boolean(),
+      // Older versions do not tell it, and do without when they are told.
+      attachment: v.optional(v.nullable(v.pipe(v.string(), v.regex(/^[0-9a-f]{32}$/))), null),
       received: count,
       unsent: count,
     }),

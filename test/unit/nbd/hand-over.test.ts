@@ -168,6 +168,7 @@ t.test("what is handed over, byte by byte", async (t) => {
       offers: 0x5ed,
       structured: true,
       allocation: false,
+      attachment: null,
       unsent: 0,
     },
   );

@@ -10,7 +10,12 @@ import { noise } from "../../host/stream-contract.js";
 
 // What one server tells the next, as bytes: from whatever version, whole or not.
 
-const session = (descriptor: number, received: Uint8Array, unsent: Uint8Array) => ({
+const session = (
+  descriptor: number,
+  attachment: string | null,
+  received: Uint8Array,
+  unsent: Uint8Array,
+) => ({
   descriptor,
   state: {
     exportName: "photos",
@@ -20,6 +25,7 @@ const session = (descriptor: number, received: Uint8Array, unsent: Uint8Array) =
     offers: 0x16d,
     structured: true,
     allocation: false,
+    attachment,
     received,
     unsent,
   },
@@ -30,8 +36,8 @@ const LEFT = {
     { key: "control:/run/x.control", file: "/run/x.control", descriptor: 21 },
   ],
   clients: [
-    session(30, noise(100_000, 1), new Uint8Array(0)),
-    session(31, new Uint8Array(0), noise(16, 2)),
+    session(30, "00112233445566778899aabbccddeeff", noise(100_000, 1), new Uint8Array(0)),
+    session(31, null, new Uint8Array(0), noise(16, 2)),
   ],
   log: { path: "/run/x.log", descriptor: 40 },
 };
@@ -59,6 +65,22 @@ t.test("the next one reads what the one before told", async (t) => {
   t.equal(without.with([1, 2, 3, 4]).log, null);
   t.same(told.inodes, []);
   t.same(readInheritance(inheritanceBytes("photos", LEFT, [5, 6, 7]), "photos").inodes, [5, 6, 7]);
+});
+
+t.test("between versions that tell of attachments and those before them", async (t) => {
+  const before = LEFT.clients.map(({ descriptor, state: { attachment: _, ...state } }) => ({
+    descriptor,
+    state,
+  }));
+  const bytes = inheritanceBytes("photos", { ...LEFT, clients: before as typeof LEFT.clients });
+  t.equal(Buffer.from(bytes).includes("attachment"), false);
+  const { clients } = readInheritance(bytes, "photos").with(descriptorsOf(LEFT));
+  t.same(
+    clients.map(({ state: { attachment } }) => attachment),
+    [null, null],
+  );
+  // One that knows nothing of them understands this number, and passes over what it does not know.
+  t.ok(Buffer.from(inheritanceBytes("photos", LEFT)).includes("version\x01"));
 });
 
 t.test("descriptors that are gone meanwhile", async (t) => {
