@@ -50,8 +50,11 @@ async function setUp(guest: Machine): Promise<void> {
     `socket = "/run/trivet/${VOLUME}/nbd.sock"`,
     'arena = "64M"',
   ]);
+  // Nobody comes to the rescue of who waits for ever; and emulation is too slow for the half minute of the units.
+  const alone = ["[Service]", "WatchdogSec=0"];
+  await put(guest, "/etc/systemd/system/trivet-region@.service.d/override.conf", alone);
   await put(guest, `/etc/systemd/system/trivet@${VOLUME}.service.d/override.conf`, [
-    "[Service]",
+    ...alone,
     `MemoryMax=${SERVER_LIMIT}`,
   ]);
   await guest.must("systemctl daemon-reload");

@@ -149,7 +149,7 @@ export class Stage {
   }
   /** Until all replicas are there and equal, as `trivet status` says. */
   async healthy(): Promise<void> {
-    for (const end = Date.now() + HEALTHY_TIMEOUT_MS; ; await sleep(500)) {
+    for (const end = Date.now() + HEALTHY_TIMEOUT_MS; ; await sleep(2000)) {
       const { status, text } = await run(TRIVET, ["status", "--control", this.#control]);
       if (status === 0) return;
       if (Date.now() > end)
