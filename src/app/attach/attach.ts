@@ -102,7 +102,7 @@ async function connect(
 }
 
 /** Asks the process that keeps a device connected to leave that to us; the device stays attached. */
-async function endSupervisor(system: System, pid: number): Promise<void> {
+export async function endSupervisor(system: System, pid: number): Promise<void> {
   if (pid === 0) return;
   process.kill(pid, "SIGTERM");
   const deadline = performance.now() + SUPERVISOR_END_MS;

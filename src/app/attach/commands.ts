@@ -63,7 +63,7 @@ export const DETACH: Command = {
   operands: [{ name: "NAME|/dev/nbdN", required: true }],
   options: {
     force: {
-      help: "Without bringing what was written to the server first, and whoever uses it; that data is lost",
+      help: "Without bringing what was written to the server first, and whoever uses it; what waits fails, and that data is lost",
     },
   },
   details: [

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { Fault } from "../../base/fault.js";
 import type { Input, Shell } from "../cli/command.js";
-import { needRoot } from "./attach.js";
+import { endSupervisor, needRoot } from "./attach.js";
 import { deviceIndex } from "./device-name.js";
 import { disconnect } from "./program.js";
 import {
@@ -37,19 +37,47 @@ export async function detach(input: Input, shell: Shell): Promise<void> {
       "the kernel's module nbd is not loaded, so nothing is attached",
     );
   const leaving = findLeaving(system, word);
-  const { device, volume, supervisor } = leaving;
-  if (!force) refuseUsed(system, leaving);
+  const { device, supervisor } = leaving;
+  if (force) {
+    await forceOff(system, leaving, shell);
+    return;
+  }
+  refuseUsed(system, leaving);
   const timer = setTimeout(() => {
     shell.warn(
       `what was written to ${device.node} is brought to the server first; while the server is away this waits (--force detaches without)`,
     );
   }, SILENT_MS);
   try {
-    await disconnect(system.root, device.index, force);
+    await disconnect(system.root, device.index, false);
   } finally {
     clearTimeout(timer);
   }
   await letEnd(system, supervisor);
+  gone(system, leaving, shell);
+}
+
+/** Also below somebody who uses it: then the device has no server any more, and stays until that ends. */
+async function forceOff(system: System, leaving: Leaving, shell: Shell): Promise<void> {
+  const { device, volume, supervisor } = leaving;
+  // It would connect a device that stays to the server again.
+  await endSupervisor(system, supervisor);
+  try {
+    await disconnect(system.root, device.index, true);
+  } catch (error) {
+    const stays = error instanceof Fault && error.code === "TRIVET_E_DEVICE_BUSY";
+    if (!stays) throw error;
+    const uses = usesOf(system, leaving);
+    const what = uses.length === 0 ? "is open" : uses.join(", and ");
+    shell.print(
+      `${volume ?? device.node} has no server any more, and what waited for it has failed; ${device.node} goes when nobody uses it: it ${what}`,
+    );
+    return;
+  }
+  gone(system, leaving, shell);
+}
+
+function gone(system: System, { device, volume }: Leaving, shell: Shell): void {
   if (volume !== undefined) removeRecord(system.root, volume);
   shell.print(
     `${volume ?? device.node} is detached${volume === undefined ? "" : ` from ${device.node}`}`,
@@ -80,13 +108,17 @@ const leavingOf = ({ device, volume, supervisor }: Attachment): Leaving => ({
 });
 
 /** Throws TRIVET_E_DEVICE_BUSY with everything that is to be ended first. */
-export function refuseUsed(system: System, { device, supervisor }: Leaving): void {
+export function refuseUsed(system: System, leaving: Leaving): void {
+  const texts = usesOf(system, leaving);
+  if (texts.length > 0)
+    throw new Fault("TRIVET_E_DEVICE_BUSY", `${leaving.device.node} ${texts.join(", and ")}`);
+}
+
+function usesOf(system: System, { device, supervisor }: Leaving): readonly string[] {
   const uses = system.usesOf(device, [process.pid, supervisor]);
-  if (uses.length === 0) return;
   // Whatever has a mounted file system has the device open as well.
   const telling = uses.filter(({ kind }) => kind !== "open");
-  const texts = (telling.length > 0 ? telling : uses).map(({ text }) => text);
-  throw new Fault("TRIVET_E_DEVICE_BUSY", `${device.node} ${texts.join(", and ")}`);
+  return (telling.length > 0 ? telling : uses).map(({ text }) => text);
 }
 
 /** The supervising process sees by itself that its device is gone. */
