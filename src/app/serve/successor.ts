@@ -30,7 +30,8 @@ const VARIABLE = "TRIVET_SUCCESSOR";
 /** Where the channels are in the successor. */
 const WORDS = 3;
 const DESCRIPTORS = 4;
-const READY_MS_MAX = 60_000;
+/** Long, since nobody waits meanwhile: a machine without memory or processor time to spare shall be upgraded as well. */
+const READY_MS_MAX = 300_000;
 const WARM_UP_BYTES = 1024 * 1024;
 
 export class Successor {
@@ -85,10 +86,18 @@ export class Successor {
 
   /** Resolves when it has loaded everything and waits; rejects with a Fault when it ended, or takes too long. */
   async ready(): Promise<void> {
-    const timer = setTimeout(() => this.kill(), READY_MS_MAX);
+    let isLate = false;
+    const timer = setTimeout(() => {
+      isLate = true;
+      this.kill();
+    }, READY_MS_MAX);
     try {
-      if (!(await this.#says("ready\n")))
-        throw new Fault("TRIVET_E_HAND_OVER", "the successor ended before it was ready");
+      if (await this.#says("ready\n")) return;
+      const late = `was not ready after ${READY_MS_MAX / 1000} s`;
+      throw new Fault(
+        "TRIVET_E_HAND_OVER",
+        `the successor ${isLate ? late : "ended before it was ready"}`,
+      );
     } finally {
       clearTimeout(timer);
     }
