@@ -28,11 +28,9 @@ struct Call {
     for (std::size_t i = 0; i < N; i++)
       if (i + 1 >= count || napi_get_value_double(env, values[i + 1], &numbers[i]) != napi_ok)
         numbers[i] = __builtin_nan("");
-    bool is_array = false;
-    if (napi_is_typedarray(env, values[0], &is_array) != napi_ok || !is_array) return false;
     napi_typedarray_type type{};
     void* data = nullptr;
-    // A view of memory that was taken away has no bytes.
+    // Refuses what is no such array; a view of memory that was taken away has no bytes.
     if (napi_get_typedarray_info(env, values[0], &type, &memory.bytes, &data, nullptr, nullptr) != napi_ok ||
         type != napi_uint8_array)
       return false;
@@ -109,6 +107,11 @@ JsKey::JsKey(const Napi::CallbackInfo& info) : Napi::ObjectWrap<JsKey>(info) {
 JsKey* JsKey::Of(napi_env env, napi_value object) {
   bool is_key = false;
   if (napi_check_object_type_tag(env, object, &kTag, &is_key) != napi_ok || !is_key) return nullptr;
+  return Own(env, object);
+}
+
+// The receiver of a method.
+JsKey* JsKey::Own(napi_env env, napi_value object) {
   void* key = nullptr;
   if (napi_unwrap(env, object, &key) != napi_ok) return nullptr;
   return static_cast<JsKey*>(key);
@@ -134,7 +137,7 @@ Napi::Value JsKey::Wipe(const Napi::CallbackInfo& info) {
 napi_value JsKey::Seal(napi_env env, napi_callback_info info) {
   Call<8> call;
   if (!call.read(env, info)) return OutOfRange(env);
-  JsKey* self = Of(env, call.self);
+  JsKey* self = Own(env, call.self);
   if (self == nullptr || self->key_ == nullptr) return OutOfRange(env);
   const Request request = RequestIn(call.memory, call.numbers, true);
   if (request.blocks.from == nullptr) return OutOfRange(env);
@@ -147,7 +150,7 @@ napi_value JsKey::Seal(napi_env env, napi_callback_info info) {
 napi_value JsKey::Open(napi_env env, napi_callback_info info) {
   Call<6> call;
   if (!call.read(env, info)) return OutOfRange(env);
-  const JsKey* self = Of(env, call.self);
+  const JsKey* self = Own(env, call.self);
   if (self == nullptr || self->key_ == nullptr) return OutOfRange(env);
   const Request request = RequestIn(call.memory, call.numbers, false);
   if (request.blocks.from == nullptr) return OutOfRange(env);

@@ -34,6 +34,7 @@ class JsKey final : public Napi::ObjectWrap<JsKey> {
   static napi_value Seal(napi_env env, napi_callback_info info);
   static napi_value Open(napi_env env, napi_callback_info info);
   static JsKey* Of(napi_env env, napi_value object);
+  static JsKey* Own(napi_env env, napi_value object);
 
   std::shared_ptr<const siv::Key> key_;
   siv::Nonces nonces_;

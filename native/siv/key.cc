@@ -45,6 +45,7 @@ int Key::open(const std::byte* bytes, const Parts& parts) noexcept {
   if (!works(parts)) return -EIO;
   if (const int error = memory_.open(sizeof(Schedule)); error < 0) return error;
   parts.expand(bytes, *::new (memory_.at()) Schedule);
+  sweep_stack();
   parts_ = &parts;
   return 0;
 }

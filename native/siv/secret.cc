@@ -23,6 +23,15 @@ int Secret::open(std::size_t bytes) noexcept {
   return 0;
 }
 
+// More than the deepest call of an implementation takes.
+#if defined(__has_attribute) && __has_attribute(zero_call_used_regs)
+__attribute__((zero_call_used_regs("all")))
+#endif
+__attribute__((noinline)) void sweep_stack() noexcept {
+  std::byte below[6 * 1024];
+  ::explicit_bzero(below, sizeof below);
+}
+
 void Secret::close() noexcept {
   if (at_ == nullptr) return;
   ::explicit_bzero(at_, bytes_);

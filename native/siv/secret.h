@@ -22,4 +22,7 @@ class Secret {
   std::size_t bytes_ = 0;
 };
 
+// Wipes what functions that have returned left: the stack below the caller, and registers, which the next one may well save there.
+void sweep_stack() noexcept;
+
 }  // namespace siv

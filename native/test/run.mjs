@@ -11,6 +11,8 @@ const BUILDS = [
   { sanitize: "address,undefined", programs: PROGRAMS },
   // Only these have threads.
   { sanitize: "thread", programs: ["plain", "siv_crew"] },
+  // The layout of the stack is that of what is shipped.
+  { sanitize: "undefined", programs: ["siv_wiped"] },
 ];
 const environment = {
   ...process.env,
