@@ -4,15 +4,13 @@ import { fileURLToPath } from "node:url";
 
 const native = fileURLToPath(new URL("..", import.meta.url));
 const PROGRAMS = [
-  ...["arena", "hash", "siv", "siv_blocks", "siv_crew", "sys", "net", "ring", "plain", "loop"],
+  ...["arena", "hash", "siv", "siv_blocks", "siv_crew", "siv_wiped", "sys", "net", "ring", "plain", "loop"],
   ...["attach_message", "attach_handshake", "attach_supervisor", "attach_run"],
 ];
 const BUILDS = [
   { sanitize: "address,undefined", programs: PROGRAMS },
   // Only these have threads.
   { sanitize: "thread", programs: ["plain", "siv_crew"] },
-  // The layout of the stack is that of what is shipped.
-  { sanitize: "undefined", programs: ["siv_wiped"] },
 ];
 const environment = {
   ...process.env,

@@ -11,7 +11,7 @@
 // What was a key is nowhere on the stack afterwards.
 namespace {
 
-constexpr std::size_t kStackBytes = 256 * 1024;
+constexpr std::size_t kStackBytes = 2 * 1024 * 1024;
 constexpr std::size_t kBlock = 4096;
 
 struct Scene {
