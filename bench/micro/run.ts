@@ -1,5 +1,5 @@
 // One micro suite by name, in a process of its own.
-const SUITES = ["codec", "hash", "job-table", "journal"];
+const SUITES = ["codec", "hash", "job-table", "journal", "seal"];
 const name = process.argv[2] ?? "";
 if (!SUITES.includes(name)) {
   process.stderr.write(`npm run bench -- NAME, where NAME is one of: ${SUITES.join(", ")}\n`);

@@ -14,6 +14,15 @@ struct Backing {
   std::size_t body;
 };
 
+// The memory at [at, at + length) of `bytes` bytes at `base`, or null when that is not wholly inside. The numbers come from
+// JavaScript: they may be NaN, negative or fractional.
+[[nodiscard]] inline std::byte* within(std::byte* base, std::size_t bytes, double at, double length) noexcept {
+  if (!(at >= 0) || !(length >= 0)) return nullptr;
+  const double size = static_cast<double>(bytes);
+  if (!(at <= size) || !(length <= size - at)) return nullptr;
+  return base + static_cast<std::size_t>(at);
+}
+
 class Arena {
  public:
   Arena() noexcept = default;
@@ -30,13 +39,8 @@ class Arena {
   [[nodiscard]] std::byte* base() const noexcept { return base_; }
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
 
-  // The memory at [at, at + length), or null when that is not wholly inside. The numbers come from
-  // JavaScript: they may be NaN, negative or fractional.
   [[nodiscard]] std::byte* range(double at, double length) const noexcept {
-    if (!(at >= 0) || !(length >= 0)) return nullptr;
-    const double size = static_cast<double>(size_);
-    if (!(at <= size) || !(length <= size - at)) return nullptr;
-    return base_ + static_cast<std::size_t>(at);
+    return within(base_, size_, at, length);
   }
 
  private:

@@ -27,6 +27,14 @@ void store(std::byte* at, std::uint64_t value) noexcept {
   std::memcpy(at, &value, sizeof value);
 }
 
+std::uint64_t prefixed(const Blocks& blocks, const Prefix& prefix, std::size_t i) noexcept {
+  XXH64_state_t state;
+  XXH64_reset(&state, 0);
+  XXH64_update(&state, prefix.at + i * prefix.stride, prefix.bytes);
+  XXH64_update(&state, blocks.at + i * blocks.bytes, blocks.bytes);
+  return XXH64_digest(&state);
+}
+
 }  // namespace
 
 void blocks(Blocks blocks, std::byte* out, std::size_t stride) noexcept {
@@ -41,14 +49,13 @@ std::ptrdiff_t verify(Blocks blocks, const std::byte* want, std::size_t stride) 
   return -1;
 }
 
+void blocks_prefixed(Blocks blocks, std::byte* out, std::size_t stride, Prefix prefix) noexcept {
+  for (std::size_t i = 0; i < blocks.count; i++) store(out + i * stride, prefixed(blocks, prefix, i));
+}
+
 std::ptrdiff_t verify_prefixed(Blocks blocks, const std::byte* want, std::size_t stride, Prefix prefix) noexcept {
-  for (std::size_t i = 0; i < blocks.count; i++) {
-    XXH64_state_t state;
-    XXH64_reset(&state, 0);
-    XXH64_update(&state, prefix.at + i * prefix.stride, prefix.bytes);
-    XXH64_update(&state, blocks.at + i * blocks.bytes, blocks.bytes);
-    if (XXH64_digest(&state) != load(want + i * stride)) return static_cast<std::ptrdiff_t>(i);
-  }
+  for (std::size_t i = 0; i < blocks.count; i++)
+    if (prefixed(blocks, prefix, i) != load(want + i * stride)) return static_cast<std::ptrdiff_t>(i);
   return -1;
 }
 

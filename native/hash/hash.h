@@ -22,7 +22,8 @@ struct Prefix {
   std::size_t bytes;
 };
 
-// The same, each hash covering the prefix and then the block.
+// The same two, each hash covering the prefix and then the block.
+void blocks_prefixed(Blocks blocks, std::byte* out, std::size_t stride, Prefix prefix) noexcept;
 [[nodiscard]] std::ptrdiff_t verify_prefixed(Blocks blocks, const std::byte* want, std::size_t stride,
                                              Prefix prefix) noexcept;
 

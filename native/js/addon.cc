@@ -1,32 +1,25 @@
-// The boundary to JavaScript, and the only file that knows it: argument checks, error objects, views of
-// native memory, and one libuv handle that says when there is something to do.
+// The core at the boundary to JavaScript: argument checks, views of native memory, and one libuv handle that says when there is
+// something to do.
 #include <napi.h>
-#include <unistd.h>
 #include <uv.h>
 
-#include <cstring>
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "arena/arena.h"
 #include "hash/hash.h"
+#include "js/key.h"
+#include "js/memory.h"
+#include "js/system.h"
+#include "js/throw.h"
 #include "loop/loop.h"
 #include "loop/patience.h"
 #include "net/net.h"
 #include "plain/plain.h"
 #include "ring/ring.h"
-#include "sys/sys.h"
+#include "siv/crew.h"
 
 namespace {
-
-// Callers write `return Throw(...)` and touch no JavaScript value afterwards.
-Napi::Value Throw(Napi::Env env, const char* what, int error) {
-  auto exception = Napi::Error::New(env, std::string(what) + ": " + std::strerror(-error));
-  exception.Set("errno", Napi::Number::New(env, error));
-  exception.ThrowAsJavaScriptException();
-  return env.Undefined();
-}
 
 // A view of memory that native code owns and frees.
 Napi::ArrayBuffer View(Napi::Env env, void* memory, std::size_t bytes) {
@@ -64,6 +57,8 @@ class Core final : public Napi::ObjectWrap<Core> {
                            Fast("hashVerify", HashVerify),
                            Fast("hashVerifyPrefixed", HashVerifyPrefixed),
                            Fast("isZero", IsZero),
+                           Fast("sealLater", SealLater),
+                           Fast("openLater", OpenLater),
                        });
   }
 
@@ -222,12 +217,14 @@ class Core final : public Napi::ObjectWrap<Core> {
       callback_.Reset();
       Unref();
     }
+    crew_.close();
     loop_.close();
   }
 
   static void OnExit(void* data) {
     auto* self = static_cast<Core*>(data);
     self->hooked_ = false;
+    self->crew_.close();
     self->loop_.close();  // the kernel must be done with the arena before the process tears down
   }
 
@@ -324,10 +321,9 @@ class Core final : public Napi::ObjectWrap<Core> {
     return Number(env, static_cast<double>(self->loop_.exchange(static_cast<std::size_t>(staged[0]))));
   }
 
-  // `count` items of `bytes`, one every `stride`: the memory from the first to the last, or null.
+  [[nodiscard]] Memory memory() const { return {arena_.base(), arena_.size()}; }
   [[nodiscard]] std::byte* spread(double at, double bytes, double count, double stride) const {
-    if (!(count >= 1) || !(stride >= 0) || !(bytes >= 0)) return nullptr;
-    return arena_.range(at, (count - 1) * stride + bytes);
+    return memory().spread(at, bytes, count, stride);
   }
 
   static napi_value HashBlocks(napi_env env, napi_callback_info info) {
@@ -375,6 +371,31 @@ class Core final : public Napi::ObjectWrap<Core> {
     return result;
   }
 
+  // sealLater(key, from, to, blockBytes, count, rowAt, stride, hashAt, tag)
+  static napi_value SealLater(napi_env env, napi_callback_info info) { return Later(env, info, true); }
+  // openLater(key, from, to, blockBytes, count, rowAt, stride, –, tag)
+  static napi_value OpenLater(napi_env env, napi_callback_info info) { return Later(env, info, false); }
+  static napi_value Later(napi_env env, napi_callback_info info, bool seals) {
+    double a[9];
+    Core* self = Arguments(env, info, a);
+    const JsKey* key = JsKey::First(env, info);
+    if (self == nullptr || key == nullptr || key->key() == nullptr) return OutOfRange(env);
+    const Request request = RequestIn(self->memory(), a + 1, seals);
+    if (request.blocks.from == nullptr) return OutOfRange(env);
+    if (const int error = self->open_crew(); error < 0) return Throw(env, "threads for encryption", error);
+    if (seals)
+      self->crew_.seal(key->key(), request.blocks, request.rows, request.hashes, a[8]);
+    else
+      self->crew_.open(key->key(), request.blocks, request.rows, a[8]);
+    return nullptr;
+  }
+  // Only where something is encrypted are there threads for it.
+  int open_crew() {
+    if (crew_.watch_fd() >= 0) return 0;
+    const int error = crew_.open();
+    return error < 0 ? error : loop_.attach(crew_);
+  }
+
   Napi::Env env_;
   loop::Patience patience_;
   bool hooked_ = false;
@@ -382,103 +403,17 @@ class Core final : public Napi::ObjectWrap<Core> {
   arena::Arena arena_;
   std::unique_ptr<loop::Engine> engine_;
   loop::Loop loop_;
+  siv::Crew crew_;
   const char* name_ = "";
   Napi::Reference<Napi::ArrayBuffer> bytes_;
   uv_poll_t* poll_ = nullptr;
   Napi::FunctionReference callback_;
 };
 
-int Whole(const Napi::Value& value) { return value.IsNumber() ? value.As<Napi::Number>().Int32Value() : -1; }
-
-// An array of descriptors; anything else in it is −1, which the kernel refuses.
-std::vector<int> Descriptors(const Napi::Value& value) {
-  std::vector<int> found;
-  if (!value.IsArray()) return found;
-  const auto array = value.As<Napi::Array>();
-  for (std::uint32_t i = 0; i < array.Length(); i++) found.push_back(Whole(array.Get(i)));
-  return found;
-}
-
-// notify(path, text[, descriptors]): zero or a negative errno.
-Napi::Value Notify(const Napi::CallbackInfo& info) {
-  if (info.Length() < 2 || !info[0].IsString() || !info[1].IsString()) return Throw(info.Env(), "notify", -EINVAL);
-  const std::string path = info[0].As<Napi::String>().Utf8Value();
-  const std::string text = info[1].As<Napi::String>().Utf8Value();
-  const std::vector<int> descriptors = info.Length() > 2 ? Descriptors(info[2]) : std::vector<int>{};
-  return Napi::Number::New(info.Env(), sys::notify(path, text, descriptors));
-}
-
-// notifyBarrier(path, timeoutMs): zero or a negative errno.
-Napi::Value NotifyBarrier(const Napi::CallbackInfo& info) {
-  if (info.Length() < 2 || !info[0].IsString()) return Throw(info.Env(), "notifyBarrier", -EINVAL);
-  const std::string path = info[0].As<Napi::String>().Utf8Value();
-  return Napi::Number::New(info.Env(), sys::notify_barrier(path, Whole(info[1])));
-}
-
-// execute(path, words): does not come back, or a negative errno.
-Napi::Value Execute(const Napi::CallbackInfo& info) {
-  if (info.Length() < 2 || !info[0].IsString() || !info[1].IsArray()) return Throw(info.Env(), "execute", -EINVAL);
-  const std::string path = info[0].As<Napi::String>();
-  const auto words = info[1].As<Napi::Array>();
-  std::vector<std::string> texts;
-  for (std::uint32_t i = 0; i < words.Length(); i++) texts.push_back(words.Get(i).ToString().Utf8Value());
-  std::vector<char*> pointers;
-  for (std::string& text : texts) pointers.push_back(text.data());
-  pointers.push_back(nullptr);
-  return Napi::Number::New(info.Env(), sys::execute(path.c_str(), pointers.data()));
-}
-
-// lock(file): zero or a negative errno.
-Napi::Value Lock(const Napi::CallbackInfo& info) {
-  if (info.Length() < 1 || !info[0].IsNumber()) return Throw(info.Env(), "lock", -EINVAL);
-  return Napi::Number::New(info.Env(), sys::lock(Whole(info[0])));
-}
-
-// memoryFile(name): a descriptor or a negative errno.
-Napi::Value MemoryFile(const Napi::CallbackInfo& info) {
-  if (info.Length() < 1 || !info[0].IsString()) return Throw(info.Env(), "memoryFile", -EINVAL);
-  return Napi::Number::New(info.Env(), sys::memory_file(info[0].As<Napi::String>().Utf8Value().c_str()));
-}
-
-// pair(): two descriptors.
-Napi::Value Pair(const Napi::CallbackInfo& info) {
-  int ends[2];
-  if (const int error = sys::pair(ends); error < 0) return Throw(info.Env(), "socketpair", error);
-  auto answer = Napi::Array::New(info.Env(), 2);
-  for (std::uint32_t i = 0; i < 2; i++) answer.Set(i, Napi::Number::New(info.Env(), ends[i]));
-  return answer;
-}
-
-// sendDescriptors(socket, descriptors): zero or a negative errno.
-Napi::Value SendDescriptors(const Napi::CallbackInfo& info) {
-  if (info.Length() < 2 || !info[1].IsArray()) return Throw(info.Env(), "sendDescriptors", -EINVAL);
-  return Napi::Number::New(info.Env(), sys::send_descriptors(Whole(info[0]), Descriptors(info[1])));
-}
-
-// receiveDescriptors(socket, timeoutMs): descriptors. Throws.
-Napi::Value ReceiveDescriptors(const Napi::CallbackInfo& info) {
-  if (info.Length() < 2) return Throw(info.Env(), "receiveDescriptors", -EINVAL);
-  std::vector<int> found;
-  const int error = sys::receive_descriptors(Whole(info[0]), Whole(info[1]), found);
-  if (error < 0) {
-    for (const int fd : found) (void)::close(fd);
-    return Throw(info.Env(), "receiveDescriptors", error);
-  }
-  auto answer = Napi::Array::New(info.Env(), found.size());
-  for (std::uint32_t i = 0; i < found.size(); i++) answer.Set(i, Napi::Number::New(info.Env(), found[i]));
-  return answer;
-}
-
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("Core", Core::Define(env));
-  exports.Set("notify", Napi::Function::New<Notify>(env, "notify"));
-  exports.Set("notifyBarrier", Napi::Function::New<NotifyBarrier>(env, "notifyBarrier"));
-  exports.Set("lock", Napi::Function::New<Lock>(env, "lock"));
-  exports.Set("execute", Napi::Function::New<Execute>(env, "execute"));
-  exports.Set("memoryFile", Napi::Function::New<MemoryFile>(env, "memoryFile"));
-  exports.Set("pair", Napi::Function::New<Pair>(env, "pair"));
-  exports.Set("sendDescriptors", Napi::Function::New<SendDescriptors>(env, "sendDescriptors"));
-  exports.Set("receiveDescriptors", Napi::Function::New<ReceiveDescriptors>(env, "receiveDescriptors"));
+  exports.Set("Key", JsKey::Define(env));
+  DefineSystem(env, exports);
   return exports;
 }
 

@@ -14,6 +14,7 @@ namespace loop {
 namespace {
 
 constexpr std::uint64_t kEngine = ~0ULL;
+constexpr std::uint64_t kSource = kEngine - 1;
 constexpr int kRounds = 4;          // most times around inside one exchange
 constexpr int kAcceptsAtOnce = 64;  // a storm of connections must not keep everybody else waiting
 constexpr std::size_t kSocketsAtOnce = 1024;
@@ -34,8 +35,19 @@ int Loop::open(arena::Arena& arena, Engine& engine) noexcept {
   return 0;
 }
 
+int Loop::attach(Source& source) noexcept {
+  if (source_ != nullptr) return -EBUSY;
+  epoll_event event{};
+  event.events = EPOLLIN | EPOLLET;
+  event.data.u64 = kSource;
+  if (::epoll_ctl(epoll_, EPOLL_CTL_ADD, source.watch_fd(), &event) < 0) return -errno;
+  source_ = &source;
+  return 0;
+}
+
 void Loop::close() noexcept {
   if (epoll_ < 0) return;
+  source_ = nullptr;
   engine_->close();
   for (Socket& socket : sockets_)
     if (socket.fd >= 0) ::close(socket.fd);
@@ -173,6 +185,7 @@ bool Loop::look() noexcept {
       engine_->collect();
       continue;
     }
+    if (event.data.u64 == kSource) continue;  // it is asked in every turn
     const auto slot = static_cast<std::uint32_t>(event.data.u64);
     Socket& socket = sockets_[slot];
     const bool broken = (event.events & (EPOLLHUP | EPOLLERR)) != 0;
@@ -214,11 +227,22 @@ std::size_t Loop::run() noexcept {
       for (std::size_t i = 0; i < count; i++) answer(answers[i]);
       if (count < most) break;
     }
+    if (source_ != nullptr) take_from_source();
     if (ready_.empty() && closed_.empty() && !continued_) break;
   }
   more_ = !ready_.empty() || !closed_.empty() || continued_ || room() == 0 || engine_->rest();
   completions_[kCompletionRows * kCompletionColumns] = more_ ? 1 : 0;
   return rows_;
+}
+
+void Loop::take_from_source() noexcept {
+  std::array<Done, 64> done;
+  for (;;) {
+    const std::size_t most = std::min(done.size(), room());
+    const std::size_t count = source_->drain(std::span(done.data(), most));
+    for (std::size_t i = 0; i < count; i++) emit(Completion::source, done[i].tag, done[i].result);
+    if (count < most || most == 0) return;
+  }
 }
 
 void Loop::issue() noexcept {

@@ -5,6 +5,7 @@
 
 #include "arena/arena.h"
 #include "loop/engine.h"
+#include "loop/source.h"
 
 // Sockets, files and rows: the part that both engines share. One thread only; nothing here calls back.
 //
@@ -38,6 +39,7 @@ enum class Completion : std::uint8_t {
   connected = 4,  // slot, zero or a negative errno
   accepted = 5,   // listener, new slot, or a negative errno: then `accept` must be asked for again
   closed = 6,     // slot: nothing refers to its memory any more; the slot may be used again after this batch
+  source = 7,     // tag, result: what these are is between the source and whoever asked it
 };
 
 inline constexpr std::size_t kVectorRows = 16384;  // pairs of at, length
@@ -60,6 +62,8 @@ class Loop {
 
   // Both must outlive the loop, the engine until `close`.
   [[nodiscard]] int open(arena::Arena& arena, Engine& engine) noexcept;
+  // From now on its answers are among the completion rows. It must outlive the loop, or `close`. Zero, or a negative errno.
+  [[nodiscard]] int attach(Source& source) noexcept;
   // Waits for what is in flight; closes every socket. File descriptors of file operations are not ours.
   void close() noexcept;
 
@@ -140,12 +144,14 @@ class Loop {
   void emit(Completion what, double index, double result) noexcept;
   [[nodiscard]] std::size_t room() const noexcept { return kCompletionRows - rows_; }
   [[nodiscard]] bool watch_engine() noexcept;
+  void take_from_source() noexcept;
   void allow_inline() noexcept;
   void start_file(std::uint32_t index) noexcept;
   [[nodiscard]] bool try_inline(std::uint32_t index) noexcept;
 
   arena::Arena* arena_ = nullptr;
   Engine* engine_ = nullptr;
+  Source* source_ = nullptr;
   int epoll_ = -1;
   bool watching_engine_ = false;
   bool more_ = false;

@@ -4,13 +4,13 @@ import { fileURLToPath } from "node:url";
 
 const native = fileURLToPath(new URL("..", import.meta.url));
 const PROGRAMS = [
-  ...["arena", "hash", "sys", "net", "ring", "plain", "loop"],
+  ...["arena", "hash", "siv", "siv_blocks", "siv_crew", "siv_wiped", "sys", "net", "ring", "plain", "loop"],
   ...["attach_message", "attach_handshake", "attach_supervisor", "attach_run"],
 ];
 const BUILDS = [
   { sanitize: "address,undefined", programs: PROGRAMS },
-  // Only this one has threads.
-  { sanitize: "thread", programs: ["plain"] },
+  // Only these have threads.
+  { sanitize: "thread", programs: ["plain", "siv_crew"] },
 ];
 const environment = {
   ...process.env,

@@ -1,5 +1,6 @@
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -388,11 +389,54 @@ void files(Hand& hand) {
   ::close(fd);
 }
 
+// Answers when it is told to, and says so only when it had none before.
+class Oracle final : public loop::Source {
+ public:
+  Oracle() { CHECK(event_ >= 0); }
+  ~Oracle() override { ::close(event_); }
+  void answer(int count) {
+    const bool was_silent = left_ == 0;
+    left_ += count;
+    const std::uint64_t one = 1;
+    if (was_silent) CHECK(::write(event_, &one, sizeof one) == sizeof one);
+  }
+  std::size_t drain(std::span<loop::Done> out) noexcept override {
+    std::size_t count = 0;
+    for (; count < out.size() && left_ > 0; left_--) out[count++] = {next_++, -1};
+    return count;
+  }
+  int watch_fd() const noexcept override { return event_; }
+
+ private:
+  int event_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  int left_ = 0;
+  double next_ = 0;
+};
+
+void source(Hand& hand, Oracle& oracle) {
+  CHECK(hand.lp.attach(oracle) == 0);
+  CHECK(hand.lp.attach(oracle) == -EBUSY);
+  CHECK(hand.quiet());
+  double expected = 0;
+  // Also more at once than there are rows.
+  for (const int count : {1, 1, 100, 20'000, 2}) {
+    oracle.answer(count);
+    for (int i = 0; i < count; i++) {
+      const Row row = hand.next();
+      CHECK(row.what == Completion::source && row.index == expected && row.result == -1);
+      expected += 1;
+    }
+    CHECK(hand.quiet());
+  }
+}
+
 void all(loop::Engine& engine) {
+  Oracle oracle;
   Hand hand(engine);
   sockets(hand);
   descriptors(hand);
   detached(hand);
+  source(hand, oracle);
   files(hand);
 }
 

@@ -38,6 +38,11 @@ export const STORE_HELD_BYTES_MAX = 64 * MIB;
 /** region.json; the original writes a few hundred bytes. */
 export const REGION_CONFIG_BYTES_MAX = 64 * KIB;
 
+/** What is encrypted or decrypted within the loop; more goes to other threads, as it would take longer than being told of it. */
+export const SEAL_AT_ONCE_BYTES_MAX = 64 * KIB;
+/** The same on a processor without instructions for it, which takes fifty times as long. */
+export const SEAL_AT_ONCE_BYTES_MAX_PORTABLE = 32 * KIB;
+
 /** NBD: strings are at most this long (nbd protocol, "Values"). */
 export const NBD_STRING_BYTES_MAX = 4096;
 /** Option data beyond this is an attack or a bug; the largest honest one is a list of metadata contexts. */

@@ -48,6 +48,7 @@ export class Driver {
   readonly #completions: Float64Array;
   readonly #owners: (SlotOwner | undefined)[] = [];
   #fileDone: (tag: number, result: number) => void = () => {};
+  #cipherDone: (tag: number, bad: number) => void = () => {};
   #rows = 0;
   #vectorRows = 0;
   #filesInFlight = 0;
@@ -80,6 +81,9 @@ export class Driver {
   }
   onFileDone(done: (tag: number, result: number) => void): void {
     this.#fileDone = done;
+  }
+  onCipherDone(done: (tag: number, bad: number) => void): void {
+    this.#cipherDone = done;
   }
   /** True when every operation asked for has been answered. */
   get filesIdle(): boolean {
@@ -209,6 +213,9 @@ export class Driver {
         case Completion.file:
           this.#filesInFlight -= 1;
           this.#fileDone(index, result);
+          break;
+        case Completion.sealed:
+          this.#cipherDone(index, result);
           break;
         case Completion.connected:
           this.#owners[index]?.slotConnected(result);

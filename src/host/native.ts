@@ -47,6 +47,8 @@ export const Completion = {
   /** index: the listener; result: the new slot. */
   accepted: 5,
   closed: 6,
+  /** index: what was given to `sealLater` or `openLater`; result: −1, or the index of a bad block. */
+  sealed: 7,
 } as const;
 
 export type EngineName = "ring" | "plain";
@@ -94,6 +96,60 @@ export interface NativeCore {
     prefixBytes: number,
   ): number;
   isZero(at: number, length: number): boolean;
+  /** In other threads; answered by a `sealed` row under `tag`. Memory as for `NativeKey`, in the arena. */
+  sealLater(
+    key: NativeKey,
+    from: number,
+    to: number,
+    blockBytes: number,
+    count: number,
+    rowAt: number,
+    stride: number,
+    hashAt: number,
+    tag: number,
+  ): void;
+  openLater(
+    key: NativeKey,
+    from: number,
+    to: number,
+    blockBytes: number,
+    count: number,
+    rowAt: number,
+    stride: number,
+    unused: number,
+    tag: number,
+  ): void;
+}
+
+/** Implementations of AES-256-GCM-SIV, the fastest first. */
+export type CipherName = "vaes" | "aesni" | "portable";
+
+/** A key, which nothing shows. Places are those of ports/cipher.ts, in any memory; `count` is at least 1. */
+export interface NativeKey {
+  /** "" when it was wiped. */
+  readonly implementation: CipherName | "";
+  wipe(): void;
+  /** `fresh` 0: under the nonces that stand in the rows. */
+  seal(
+    memory: Uint8Array,
+    from: number,
+    to: number,
+    blockBytes: number,
+    count: number,
+    rowAt: number,
+    stride: number,
+    hashAt: number,
+    fresh: number,
+  ): void;
+  open(
+    memory: Uint8Array,
+    from: number,
+    to: number,
+    blockBytes: number,
+    count: number,
+    rowAt: number,
+    stride: number,
+  ): number;
 }
 
 export interface NativeBacking {
@@ -112,6 +168,11 @@ export interface Addon {
     backing: NativeBacking | null,
     engine: EngineName | "auto",
   ) => NativeCore;
+  /** Throws with `errno`: −EIO when the implementation fails at a published value. The bytes stay the caller's, to be wiped. */
+  readonly Key: new (
+    bytes: Uint8Array,
+    name: CipherName | "auto",
+  ) => NativeKey;
   notify(path: string, text: string, descriptors?: readonly number[]): number;
   /** Waits. */
   notifyBarrier(path: string, timeoutMs: number): number;

@@ -2,19 +2,21 @@ import { constants } from "node:buffer";
 import { fstatSync } from "node:fs";
 import { Fault } from "../base/fault.js";
 import { STREAM_BYTES_TOTAL } from "../base/limits.js";
+import type { Cipher } from "../ports/cipher.js";
 import type { Clock } from "../ports/clock.js";
 import type { FileIo, FileTree } from "../ports/files.js";
 import type { Hasher } from "../ports/hasher.js";
 import type { Random } from "../ports/random.js";
 import type { Dialer, Stream } from "../ports/stream.js";
 import { HostArena } from "./arena.js";
+import { Ciphers } from "./cipher.js";
 import { hostClock } from "./clock.js";
 import { Driver } from "./driver.js";
 import { describe } from "./errno.js";
 import { HostFileIo } from "./file-io.js";
 import { HostFileTree } from "./files.js";
 import { NativeHasher } from "./hasher.js";
-import { addon, type EngineName, type NativeCore } from "./native.js";
+import { addon, type CipherName, type EngineName, type NativeCore } from "./native.js";
 import { notifyManager } from "./notify.js";
 import { hostRandom } from "./random.js";
 import { type Listener, type ListenOptions, Sockets } from "./sockets.js";
@@ -58,6 +60,8 @@ export interface Host {
   listen(options: ListenOptions, onStream: (stream: Stream) => void): Promise<Listener>;
   /** Goes on with a connection that another process had. To be started in this turn. Throws a Fault. */
   adopt(descriptor: number): Stream;
+  /** Takes over a key of 32 bytes and leaves them zero. Wiped at `close` at the latest. Throws TRIVET_E_NATIVE. */
+  cipher(key: Uint8Array, name?: CipherName | "auto"): Cipher;
   notify(text: string): void;
   /** Cuts every connection, waits for every operation, gives the memory back. Afterwards nothing may be used. */
   close(): Promise<void>;
@@ -71,6 +75,7 @@ export function openHost(options: HostOptions): Host {
   const arena = new HostArena(native, options.arenaBytes, headBytes);
   const sockets = new Sockets(driver, arena);
   const fileIo = new HostFileIo(driver);
+  const ciphers = new Ciphers(driver, arena.bytes);
   let closing: Promise<void> | undefined;
   return {
     arena,
@@ -85,11 +90,12 @@ export function openHost(options: HostOptions): Host {
     engine: native.engine,
     listen: (where, onStream) => sockets.listen(where, onStream),
     adopt: (descriptor) => sockets.adopt(descriptor),
+    cipher: (key, name = "auto") => ciphers.open(key, name),
     notify: (text) => {
       notifyManager(options.notifySocket, text);
     },
     close: () => {
-      closing ??= close(driver, sockets);
+      closing ??= close(driver, sockets, ciphers);
       return closing;
     },
   };
@@ -130,11 +136,12 @@ function checkBacking(backing: ArenaBacking | undefined, bytes: number): void {
   );
 }
 
-async function close(driver: Driver, sockets: Sockets): Promise<void> {
+async function close(driver: Driver, sockets: Sockets, ciphers: Ciphers): Promise<void> {
   do {
     // What answers meanwhile may have opened something new.
     sockets.closeAll();
     await new Promise((next) => setImmediate(next));
-  } while (!sockets.isIdle || !driver.filesIdle);
+  } while (!sockets.isIdle || !driver.filesIdle || !ciphers.isIdle);
+  ciphers.closeAll();
   driver.close();
 }
