@@ -77,8 +77,9 @@ async function succeeded(
       throw new Fault("TRIVET_E_HAND_OVER", report.restart.failed ?? "it failed");
     if (hasSaid || nowMs - startedMs < PATIENCE_MS) continue;
     hasSaid = true;
-    const why = report.problems.length > 0 ? report.problems.join("; ") : report.state;
-    say(`process ${report.server.pid} is not there yet: ${why}`);
+    const now = report.problems.length > 0 ? report.problems.join("; ") : report.state;
+    const why = report.server.pid === pid ? now : `process ${report.server.pid} serves meanwhile`;
+    say(`process ${pid} is not there yet: ${why}`);
   }
 }
 
