@@ -1,4 +1,4 @@
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
@@ -51,6 +51,18 @@ function place(): Place {
   const runtime = makeRuntimeFolder();
   runtimes.push(runtime);
   return { machine, env: { TRIVET_ROOT: machine.root, RUNTIME_DIRECTORY: runtime } };
+}
+/** A process that the machine takes for the one that keeps a device connected. */
+function supervisorOf(machine: Machine): {
+  readonly pid: number;
+  endedBy(): NodeJS.Signals | null;
+} {
+  const child = spawn("sleep", ["600"], { stdio: "ignore" });
+  t.teardown(() => child.kill("SIGKILL"));
+  const pid = child.pid!;
+  machine.process(pid, "trivet-attach");
+  child.once("exit", () => machine.ended(pid));
+  return { pid, endedBy: () => child.signalCode };
 }
 const attach = ({ env }: Place, ...args: string[]): Promise<Outcome> =>
   run("trivet", ["attach", ...args], { env });
@@ -172,16 +184,17 @@ t.test("devices in use, and volumes that have one", async (t) => {
   refused(t, none, 4, "TRIVET_E_NOT_ATTACHED", /nbd1 is not attached/);
   reachedKernel(t, await attach(here, "films", "nbd0", "--adopt"));
 
-  machine.attached(1, process.pid, "trivet/films");
-  machine.process(process.pid, "trivet-attach");
-  machine.record("films", "/dev/nbd1", process.pid);
+  const supervisor = supervisorOf(machine);
+  const { pid } = supervisor;
+  machine.attached(1, pid, "trivet/films");
+  machine.record("films", "/dev/nbd1", pid);
   const again = await attach(here, "films");
   t.same([again.status, again.stdout], [0, "films is attached as /dev/nbd1 already\n"]);
   const json = await attach(here, "films", "/dev/nbd1", "--json");
   t.same(JSON.parse(json.stdout), {
     volume: "films",
     device: "/dev/nbd1",
-    pid: process.pid,
+    pid,
     size_bytes: 16 * 2 ** 20,
     block_bytes: 4096,
   });
@@ -196,7 +209,9 @@ t.test("devices in use, and volumes that have one", async (t) => {
   refused(t, mounted, 4, "TRIVET_E_DEVICE_BUSY", /\/dev\/nbd1 is mounted on \/srv/);
   refused(t, await detach(here, "music"), 4, "TRIVET_E_NOT_ATTACHED", /music is not attached/);
   refused(t, await detach(here, "nbd3"), 4, "TRIVET_E_NOT_ATTACHED", /nbd3 is not attached/);
+  t.equal(supervisor.endedBy(), null, "it keeps the device connected until then");
   reachedKernel(t, await detach(here, "films", "--force"));
+  t.equal(supervisor.endedBy(), "SIGTERM", "nobody connects the device again");
   reachedKernel(t, await detach(here, "/dev/nbd0"));
 });
 

@@ -1,4 +1,4 @@
-import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { System } from "../../src/app/attach/system.js";
 import { makeFolder, removeFolder } from "./folders.js";
@@ -53,6 +53,9 @@ export class Machine {
   process(pid: number, program: string, ...opened: string[]): void {
     this.put(`/proc/${pid}/comm`, `${program}\n`);
     for (const [fd, path] of opened.entries()) this.link(`/proc/${pid}/fd/${fd}`, path);
+  }
+  ended(pid: number): void {
+    rmSync(join(this.root, "proc", `${pid}`), { recursive: true, force: true });
   }
   record(volume: string, device: string, pid: number, file = `${volume}.json`): void {
     const facts = { device, pid, volume, server: "unix:/run/x.sock", export: volume };
