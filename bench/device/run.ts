@@ -1,11 +1,9 @@
-import { mkdirSync, writeFileSync } from "node:fs";
-import { cpus } from "node:os";
-import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { CLIENTS, DEVICE } from "../../test/vm/clients.js";
 import { kernelOf } from "../../test/vm/kernels.js";
 import { Stage } from "../../test/vm/stage.js";
 import { median } from "../macro/cost.js";
+import { keepRows } from "../results.js";
 
 // How far the kernel should read ahead on a volume, and how large its requests should be: one program that reads or writes in order through
 // the page cache, with the kernel's queue settings one after the other, in a guest under emulation.
@@ -102,11 +100,4 @@ for (const { what, kib, mibPerSecond } of rows) {
   const range = `${median(mibPerSecond).toFixed(1)} (${least.toFixed(1)} to ${most.toFixed(1)})`;
   console.log(`| ${what} | ${kib} | ${range} | ${ratio.toFixed(2)} |`);
 }
-if (values.save) {
-  const results = join("bench", "results");
-  mkdirSync(results, { recursive: true });
-  const file = join(results, `${new Date().toISOString().slice(0, 10)}-device-${line}.jsonl`);
-  const about = { kernel: kernel.version, cpu: cpus()[0]?.model, cores: cpus().length, mib: MIB };
-  writeFileSync(file, `${[about, ...rows].map((row) => JSON.stringify(row)).join("\n")}\n`);
-  console.log(`kept in ${file}`);
-}
+if (values.save) keepRows(`device-${line}`, { kernel: kernel.version, mib: MIB }, rows);

@@ -1,7 +1,8 @@
 import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
-import { cpus, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { keepRows } from "../results.js";
 import { costOf, median, spread } from "./cost.js";
 import { fill, fio, JOBS, type Measured } from "./jobs.js";
 import { nbdkit, type Target, trivetMemory, trivetWhole } from "./targets.js";
@@ -139,16 +140,4 @@ for (const job of JOBS) {
     );
   }
 }
-if (values.save) {
-  const stamp = new Date().toISOString().slice(0, 10);
-  const file = join("bench", "results", `${stamp}-macro.jsonl`);
-  const about = {
-    node: process.version,
-    cpu: cpus()[0]?.model,
-    cores: cpus().length,
-    seconds,
-    span,
-  };
-  writeFileSync(file, `${[about, ...rows].map((row) => JSON.stringify(row)).join("\n")}\n`);
-  console.log(`kept in ${file}`);
-}
+if (values.save) keepRows("macro", { seconds, span }, rows);

@@ -1,10 +1,11 @@
 import { execFileSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from "node:fs";
-import { cpus, tmpdir } from "node:os";
+import { mkdtempSync, rmSync, statfsSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { bytesOf, fillSparsely, Load, measure, mib, type Served } from "../load.js";
 import { median, spread } from "../macro/cost.js";
+import { keepRows } from "../results.js";
 import { BenchVolume } from "../volume.js";
 import { copyOverLoopback } from "./copy.js";
 
@@ -194,19 +195,4 @@ try {
   rmSync(folder, { recursive: true, force: true });
 }
 for (const line of table(rows)) console.log(line);
-if (values.save) {
-  const results = join("bench", "results");
-  mkdirSync(results, { recursive: true });
-  const file = join(results, `${new Date().toISOString().slice(0, 10)}-repair.jsonl`);
-  const about = {
-    node: process.version,
-    cpu: cpus()[0]?.model,
-    cores: cpus().length,
-    sizeBytes,
-    stride,
-    seconds,
-    serve: values.serve,
-  };
-  writeFileSync(file, `${[about, ...rows].map((row) => JSON.stringify(row)).join("\n")}\n`);
-  console.log(`kept in ${file}`);
-}
+if (values.save) keepRows("repair", { sizeBytes, stride, seconds, serve: values.serve }, rows);

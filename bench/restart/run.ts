@@ -1,10 +1,11 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { cpus, tmpdir } from "node:os";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { bytesOf, fillSparsely, Load } from "../load.js";
 import { median } from "../macro/cost.js";
+import { keepRows } from "../results.js";
 import { BenchVolume } from "../volume.js";
 
 // What a client notices of a planned restart: the longest request of a load in whose middle another process takes the server's place,
@@ -101,11 +102,4 @@ console.log(
 );
 console.log("|---|---|---|---|---|");
 for (const depth of DEPTHS) console.log(line(depth, rows));
-if (values.save) {
-  const results = join("bench", "results");
-  mkdirSync(results, { recursive: true });
-  const file = join(results, `${new Date().toISOString().slice(0, 10)}-restart.jsonl`);
-  const about = { node: process.version, cpu: cpus()[0]?.model, cores: cpus().length, sizeBytes };
-  writeFileSync(file, `${[about, ...rows].map((row) => JSON.stringify(row)).join("\n")}\n`);
-  console.log(`kept in ${file}`);
-}
+if (values.save) keepRows("restart", { sizeBytes }, rows);
